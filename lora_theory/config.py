@@ -1,0 +1,247 @@
+"""Typed schemas of the experiments' configs and their validation, in one place.
+
+Values and defaults stand in `conf/`; here stands what is allowed. No JAX, so that a wrong
+config is refused before anything is loaded.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """A config that can not be run: one line with the field, what is allowed, and the value."""
+
+    def __init__(self, field: str, allowed: str, value: Any):
+        super().__init__(f"{field}: {allowed} (got {_shown(value)})")
+
+
+def _rule(allowed: str, accepts: Callable[[Any], bool]) -> Any:
+    return dataclasses.field(metadata={"allowed": allowed, "accepts": accepts})
+
+
+def _integer(low: int, high: int) -> Any:
+    return _rule(f"must be an integer from {low} to {high}", lambda v: low <= v <= high)
+
+
+def _positive() -> Any:
+    return _rule("must be a positive finite number", lambda v: v > 0)
+
+
+def _number() -> Any:
+    return _rule("must be a finite number", lambda v: True)
+
+
+def _optional_integer(low: int, high: int) -> Any:
+    return _rule(
+        f"must be null or an integer from {low} to {high}", lambda v: v is None or low <= v <= high
+    )
+
+
+def _one_of(*names: str) -> Any:
+    return _rule(f"must be one of {', '.join(names)}", lambda v: v in names)
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoLayerConfig:
+    """`models.TwoLayerToy` (eq. 3)."""
+
+    name: Literal["two_layer"]
+    inputs: int = _integer(1, 10**6)
+    width: int = _integer(1, 10**6)
+    rank: int = _integer(1, 10**6)
+    alpha: float | None = _rule(
+        "must be null or a positive finite number", lambda v: v is None or v > 0
+    )
+    gamma: float = _number()
+    init: str = _one_of("A", "B", "both")
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearConfig:
+    """`models.LinearToy` (eq. 2)."""
+
+    name: Literal["linear"]
+    width: int = _integer(1, 10**6)
+    init: str = _one_of("A", "B", "both")
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """How many samples the task has."""
+
+    n_train: int = _integer(1, 10**7)
+    n_test: int = _integer(1, 10**7)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The base of LoRA+."""
+
+    name: str = _one_of("sgd", "sign", "adam", "adamw")
+
+
+@dataclasses.dataclass(frozen=True)
+class GridConfig:
+    """Rates of A and of B: `points` of a logarithmic grid from `low` to `high`."""
+
+    points: int = _integer(1, 4096)
+    low: float = _positive()
+    high: float = _positive()
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """How the sweep is laid on the machine; null means chosen by `sweep.resolve_policy`."""
+
+    policy: str | None = _rule(
+        "must be null, cores or batch", lambda v: v in (None, "cores", "batch")
+    )
+    micro_batch: int | None = _optional_integer(1, 10**6)
+    sample_block: int | None = _optional_integer(1, 10**8)
+    devices: int | None = _optional_integer(1, 10**5)
+    chunk: int = _integer(1, 10**7)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotConfig:
+    """What the figure shows: the two times of the heatmaps, and the colour range at each."""
+
+    early: int = _integer(0, 10**9)
+    late: int = _integer(0, 10**9)
+    dpi: int = _integer(30, 1200)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fig2Config:
+    """Everything that decides Figure 2; see `conf/fig2.yaml` for the paper's values."""
+
+    model: TwoLayerConfig | LinearConfig
+    task: TaskConfig
+    optimizer: OptimizerConfig
+    grid: GridConfig
+    loss: tuple[str, ...] = _rule(
+        "must be mse, all_pairs, or a list of them",
+        lambda v: len(v) > 0 and len(set(v)) == len(v) and set(v) <= {"mse", "all_pairs"},
+    )
+    seeds: int = _integer(1, 10**6)
+    steps: int = _integer(1, 10**9)
+    out: str | None = _rule("must be null or a folder", lambda v: v is None or v.strip() != "")
+    replot: bool
+    engine: EngineConfig
+    plot: PlotConfig
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, TwoLayerConfig) and self.model.rank > self.model.width:
+            raise ConfigError(
+                "model.rank",
+                f"must be at most model.width = {self.model.width}",
+                self.model.rank,
+            )
+        grid = self.grid
+        if grid.low > grid.high or (grid.low == grid.high and grid.points > 1):
+            raise ConfigError("grid.high", f"must be above grid.low = {grid.low:g}", grid.high)
+        if self.plot.late > self.steps:
+            raise ConfigError("plot.late", f"must be at most steps = {self.steps}", self.plot.late)
+
+
+def build(schema: type[T], data: Mapping[str, Any], path: str = "") -> T:
+    """Turn plain data into a schema's frozen record, or say in one line what is wrong.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a missing key, a wrong type, or
+            a value out of bounds.
+
+    >>> build(GridConfig, {"points": 46, "low": 1e-4, "high": 10})
+    GridConfig(points=46, low=0.0001, high=10.0)
+    >>> build(GridConfig, {"points": -4, "low": 1e-4, "high": 10})
+    Traceback (most recent call last):
+    ...
+    lora_theory.config.ConfigError: points: must be an integer from 1 to 4096 (got -4)
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(path.rstrip("."), "must be a group of keys", data)
+    fields = {field.name: field for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(schema)
+    for key in data:
+        if key not in fields:
+            raise ConfigError(f"{path}{key}", unknown_key(str(key), fields), data[key])
+    values = {}
+    for name, field in fields.items():
+        if name not in data:
+            raise ConfigError(f"{path}{name}", "must be given", "nothing")
+        values[name] = _value(hints[name], field.metadata, data[name], f"{path}{name}")
+    return schema(**values)
+
+
+def unknown_key(key: str, known: typing.Iterable[str]) -> str:
+    """What to say of an unknown key.
+
+    >>> unknown_key("widht", ["width", "rank"])
+    'unknown key; did you mean width?'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; {', '.join(names)}"
+
+
+def flatten(data: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested groups as one mapping with dotted keys.
+
+    >>> flatten({"model": {"width": 100}, "steps": 200})
+    {'model.width': 100, 'steps': 200}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{path}{key}.")
+        else:
+            flat[f"{path}{key}"] = value
+    return flat
+
+
+def _value(hint: Any, rule: Mapping[str, Any], value: Any, path: str) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    groups = [option for option in options if dataclasses.is_dataclass(option)]
+    if len(groups) == 1:
+        return build(groups[0], value, f"{path}.")
+    if groups:
+        return _variant(groups, value, path)
+    allowed = rule["allowed"] if "allowed" in rule else _expected(hint)
+    if hint == tuple[str, ...]:
+        value = (value,) if isinstance(value, str) else value
+        if not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+            raise ConfigError(path, allowed, value)
+        value = tuple(value)
+    elif float in options and type(value) is int:
+        value = float(value)
+    elif typing.get_origin(hint) is not Literal and type(value) not in options:
+        raise ConfigError(path, allowed, value)
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if not finite or ("accepts" in rule and not rule["accepts"](value)):
+        raise ConfigError(path, allowed, value)
+    return value
+
+
+def _variant(groups: list[Any], value: Any, path: str) -> Any:
+    """One of several schemas, told apart by their `name`."""
+    by_name = {typing.get_args(typing.get_type_hints(group)["name"])[0]: group for group in groups}
+    name = value["name"] if isinstance(value, Mapping) and "name" in value else None
+    if name not in by_name:
+        raise ConfigError(f"{path}.name", f"must be one of {', '.join(by_name)}", name)
+    return build(by_name[name], value, f"{path}.")
+
+
+def _expected(hint: Any) -> str:
+    return "must be true or false" if hint is bool else f"must be of type {hint}"
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,123 @@
+"""The synthetic tasks and their squared losses, in the one form that the engine trains on."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lora_theory.arrays import Array, Float, Inputs, Outputs, PRNGKey
+
+Loss = Literal["mse", "all_pairs"]
+LOSSES: tuple[Loss, ...] = ("mse", "all_pairs")
+
+
+class Data(NamedTuple):
+    """Training and test samples: inputs x (d, N) as columns, targets y (N,)."""
+
+    x_train: Float[Array, "d N"]
+    y_train: Float[Array, "N"]
+    x_test: Float[Array, "d N_test"]
+    y_test: Float[Array, "N_test"]
+
+
+class Objective(NamedTuple):
+    """Train and test loss as weighted squares over all N samples, training ones first.
+
+        (L_train, L_test) = weight @ (f − target)² + offset
+
+    A weight of 1/N on training columns and 0 on test columns costs less than slicing them apart.
+
+    Attributes:
+        target: (N,) what each output is compared with.
+        weight: (2, N) weight of each squared residual in the train and in the test loss.
+        offset: (2,) what is added to each loss.
+    """
+
+    target: Float[Array, "N"]
+    weight: Float[Array, "2 N"]
+    offset: Float[Array, "2"]
+
+    def losses(self, f: Outputs) -> Float[Array, "2"]:
+        """(L_train, L_test) of the outputs f (N,)."""
+        return self.weight @ jnp.square(f - self.target) + self.offset
+
+
+def sine_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data:
+    """The task of Figure 2: x ~ N(0, I_d), y = sin(mean(x)) (appendix C.1.1).
+
+    Args:
+        inputs: d.
+        n_train: training samples.
+        n_test: test samples, drawn from the same law.
+        key: PRNG key of the inputs.
+
+    Returns:
+        The samples; the variance of y is (1 − exp(−2/d)) / 2.
+
+    >>> import jax
+    >>> data = sine_task(5, 1000, 100, key=jax.random.key(0))
+    >>> data.x_train.shape, data.y_test.shape
+    ((5, 1000), (100,))
+    """
+    x = jax.random.normal(key, (inputs, n_train + n_test))
+    return _split(x, jnp.sin(x.mean(axis=0)), n_train)
+
+
+def linear_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data:
+    """A task for the linear toy (eq. 2): x ~ N(0, I_n), y = vᵀx with v ~ N(0, I/n).
+
+    Inputs have Θ(1) entries, so ‖x‖² = Θ(n), and targets are Θ(1), as the theory asks.
+
+    Args:
+        inputs: n.
+        n_train: training samples; 1 is the setting of the propositions.
+        n_test: test samples.
+        key: PRNG key of the inputs and of v.
+
+    >>> import jax
+    >>> linear_task(64, 1, 1, key=jax.random.key(0)).x_train.shape
+    (64, 1)
+    """
+    key_x, key_v = jax.random.split(key)
+    x = jax.random.normal(key_x, (inputs, n_train + n_test))
+    v = jax.random.normal(key_v, (inputs,)) / jnp.sqrt(inputs)
+    return _split(x, v @ x, n_train)
+
+
+def objective(data: Data, loss: Loss) -> Objective:
+    """The loss of the outputs on [x_train, x_test], by name.
+
+    | loss | L(f) | as weighted squares |
+    |---|---|---|
+    | "mse" | mean_i (f_i − y_i)² | target y |
+    | "all_pairs" | mean_{i,j} (f_i − y_j)² | target ȳ, offset Var(y) |
+
+    "all_pairs" is this project's hypothesis about the published Figure 2: what subtracting a
+    vector (N,) from a column (N, 1) computes by broadcasting. Its floor is Var(y): a model that
+    minimises it predicts the constant ȳ.
+
+    Raises:
+        ValueError: an unknown loss.
+
+    >>> import jax
+    >>> data = sine_task(5, 1000, 100, key=jax.random.key(0))
+    >>> pairs = objective(data, "all_pairs")
+    >>> best_constant = pairs.losses(pairs.target)
+    >>> bool(abs(best_constant[0] - data.y_train.var()) < 1e-6)
+    True
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"loss: must be one of {', '.join(LOSSES)} (got {loss!r})")
+    n_train, n_test = data.y_train.size, data.y_test.size
+    weight = jnp.zeros((2, n_train + n_test))
+    weight = weight.at[0, :n_train].set(1 / n_train).at[1, n_train:].set(1 / n_test)
+    if loss == "mse":
+        return Objective(jnp.concatenate([data.y_train, data.y_test]), weight, jnp.zeros(2))
+    target = jnp.concatenate(
+        [jnp.full(n_train, data.y_train.mean()), jnp.full(n_test, data.y_test.mean())]
+    )
+    return Objective(target, weight, jnp.stack([data.y_train.var(), data.y_test.var()]))
+
+
+def _split(x: Inputs, y: Outputs, n_train: int) -> Data:
+    return Data(x[:, :n_train], y[:n_train], x[:, n_train:], y[n_train:])

@@ -1,0 +1,340 @@
+"""The engine: trains every (seed, η_A, η_B) of a grid, on however many devices there are.
+
+The way of one seed: features Z are computed once; cells are cut into micro-batches that step
+together; micro-batches go round-robin to the devices; a micro-batch in which every run has
+diverged stops. The compiled program depends on the micro-batch, not on the grid or the number
+of devices, so a cell's curve has the same bits alone, in any grid and on any number of devices.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
+
+from lora_theory.arrays import Array, Features, Float, Inputs, PRNGKey
+from lora_theory.data import Data, Loss, objective
+from lora_theory.models import Model
+
+# Floats of one gate (micro-batch × width × samples) that keep a CPU core in its caches, from
+# timings at n = 100 and n = 1000; more spills, less leaves matrix products too thin.
+_CORE_FLOATS = 2**20
+# Bytes of features and gates of one accelerator batch.
+_BATCH_BYTES = 2**31
+_BATCH_CELLS = 1024
+
+Optimizer = Callable[[Any, Any], optax.GradientTransformation]
+
+
+class Problem(NamedTuple):
+    """What one seed trains: a model and its data, both drawn from that seed's key alone."""
+
+    model: Any
+    data: Data
+
+
+class Policy(NamedTuple):
+    """How cells are laid on devices; part of the recorded config, because it rounds.
+
+    Attributes:
+        name: "cores" (small micro-batches in cache, one device per core) or "batch" (one large
+            batch per device, for accelerators).
+        micro_batch: cells that step together.
+        sample_block: samples per pass over the data; N for one pass.
+        precision: precision of matrix products.
+    """
+
+    name: str
+    micro_batch: int
+    sample_block: int
+    precision: str = "highest"
+
+
+class Curves(NamedTuple):
+    """Losses of some cells of one seed, NaN from the step on at which a run diverged.
+
+    Attributes:
+        train_loss: (cells, T + 1) after t = 0 … T updates.
+        test_loss: (cells, T + 1).
+        diverged_at: (cells,) first t at which a loss is not finite; −1 for never.
+    """
+
+    train_loss: np.ndarray
+    test_loss: np.ndarray
+    diverged_at: np.ndarray
+
+
+def start_devices(count: int | None = None) -> list[jax.Device]:
+    """The devices to run on; on a CPU one XLA device per core, unless JAX has started already.
+
+    Args:
+        count: how many devices; None for all (on a CPU: one per core).
+
+    Raises:
+        ValueError: `count` is below 1 or more than there are.
+
+    >>> len(start_devices(1))
+    1
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"devices: must be at least 1 (got {count})")
+    try:
+        jax.config.update("jax_num_cpu_devices", count or _cores())
+    except RuntimeError:
+        pass  # The backend runs; its devices are what there is.
+    devices = jax.devices()
+    if count is not None and count > len(devices):
+        raise ValueError(f"devices: must be at most {len(devices)} here (got {count})")
+    return devices[:count]
+
+
+def resolve_policy(
+    width: int,
+    samples: int,
+    *,
+    name: str | None = None,
+    micro_batch: int | None = None,
+    sample_block: int | None = None,
+) -> Policy:
+    """The policy for features of shape (width, samples), every None replaced by its default.
+
+    The defaults depend on the model and the backend, never on the grid or the device count.
+
+    >>> resolve_policy(100, 1100, name="cores")
+    Policy(name='cores', micro_batch=8, sample_block=1100, precision='highest')
+    >>> resolve_policy(1000, 1100, name="cores")
+    Policy(name='cores', micro_batch=4, sample_block=220, precision='highest')
+    """
+    name = name or ("cores" if jax.default_backend() == "cpu" else "batch")
+    if name == "batch":
+        fitting = _BATCH_BYTES // (16 * width * samples)
+        block = sample_block or samples
+        return Policy(name, micro_batch or max(1, min(_BATCH_CELLS, fitting)), block)
+    if micro_batch is None:
+        micro_batch = 8 if 8 * width * samples <= _CORE_FLOATS else 4
+    if sample_block is None:
+        blocks = math.ceil(micro_batch * width * samples / _CORE_FLOATS)
+        sample_block = max(math.ceil(samples / blocks), min(64, samples))
+    return Policy(name, micro_batch, min(sample_block, samples))
+
+
+def sweep_cells(
+    problem: Problem,
+    cells: Float[np.ndarray, "cells 2"],
+    *,
+    optimizer: Optimizer,
+    loss: Loss,
+    steps: int,
+    policy: Policy,
+    devices: list[jax.Device],
+) -> Curves:
+    """Train one seed's problem at every (η_A, η_B) in `cells` by full-batch descent.
+
+    Args:
+        problem: model and data of the seed.
+        cells: (cells, 2) pairs (η_A, η_B).
+        optimizer: (η_A, η_B) -> optax transformation, of traceable rates; hashable, so that
+            calls with the same one share a compilation.
+        loss: "mse" or "all_pairs".
+        steps: T, updates per run.
+        policy: from `resolve_policy`.
+        devices: from `start_devices`.
+
+    Returns:
+        Losses at every step t = 0 … T and where runs diverged, in the order of `cells`.
+
+    >>> import jax, numpy as np, optax
+    >>> from lora_theory.data import sine_task
+    >>> from lora_theory.models import TwoLayerToy
+    >>> from lora_theory.optim import lora_plus
+    >>> data = sine_task(5, 64, 16, key=jax.random.key(0))
+    >>> problem = Problem(TwoLayerToy(5, 32, 4, key=jax.random.key(1)), data)
+    >>> curves = sweep_cells(
+    ...     problem, np.array([[1e-3, 1e-1], [10.0, 10.0]]),
+    ...     optimizer=lambda a, b: lora_plus(a, b, base=optax.sgd), loss="mse", steps=20,
+    ...     policy=resolve_policy(32, 80), devices=start_devices(1))
+    >>> curves.train_loss.shape, bool(curves.train_loss[0, 20] < curves.train_loss[0, 0])
+    ((2, 21), True)
+    >>> curves.diverged_at.tolist()[0], curves.diverged_at.tolist()[1] > 0
+    (-1, True)
+    """
+    graph, trained, frozen, z = _prepare(problem)
+    goal = objective(problem.data, loss)
+    rates, live, order = _lay_out(cells, policy.micro_batch, len(devices))
+    train = _compiled(graph, optimizer, steps, policy, tuple(devices))
+    losses, diverged_at = jax.device_get(train(trained, frozen, z, goal, rates, live))
+    losses = losses.reshape(-1, steps + 1, 2)[order]
+    return Curves(losses[..., 0], losses[..., 1], diverged_at.reshape(-1)[order])
+
+
+def chunks(seeds: int, cells: int, size: int) -> Iterator[tuple[int, slice]]:
+    """(seed, slice of cells) of every piece of work, in the order of the results' memory.
+
+    >>> [(seed, part.start, part.stop) for seed, part in chunks(2, 5, 3)]
+    [(0, 0, 3), (0, 3, 5), (1, 0, 3), (1, 3, 5)]
+    """
+    for seed in range(seeds):
+        for start in range(0, cells, size):
+            yield seed, slice(start, min(start + size, cells))
+
+
+def seed_key(seed: int) -> PRNGKey:
+    """The key from which all randomness of a seed comes."""
+    return jax.random.key(seed)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _prepare(problem: Problem) -> tuple[Any, Any, Any, Features]:
+    """Split the model into what trains and what does not, and compute the features once."""
+    data = problem.data
+    x = jnp.concatenate([data.x_train, data.x_test], axis=1)
+    with jax.default_matmul_precision("highest"):
+        z = _features(problem.model, x)
+    graph, trained, frozen = nnx.split(problem.model, nnx.LoRAParam, ...)
+    return graph, trained, frozen, z
+
+
+def _features(model: Model, x: Inputs) -> Features:
+    return model.features(x)
+
+
+def _lay_out(
+    cells: np.ndarray, micro_batch: int, device_count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells as (micro-batches, micro_batch, 2), dealt round-robin so that devices share the
+    diverging corner; which places hold a cell; and where each cell went.
+    """
+    count = len(cells)
+    rows = math.ceil(count / (micro_batch * device_count)) * device_count
+    rates = np.ones((rows * micro_batch, 2), np.float32)
+    rates[:count] = cells
+    live = np.arange(rows * micro_batch) < count
+    deal = np.arange(rows).reshape(-1, device_count).T.ravel()
+    places = np.empty(rows, int)
+    places[deal] = np.arange(rows)
+    order = (places[:, None] * micro_batch + np.arange(micro_batch)).ravel()[:count]
+    return (
+        rates.reshape(rows, micro_batch, 2)[deal],
+        live.reshape(rows, micro_batch)[deal],
+        order,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(
+    graph: Any, optimizer: Optimizer, steps: int, policy: Policy, devices: tuple[jax.Device, ...]
+) -> Callable[..., tuple[Array, Array]]:
+    """The compiled sweep of a fixed model structure; rates, data and weights are arguments."""
+    mesh = Mesh(np.array(devices), ("grid",))
+    split, whole = PartitionSpec("grid"), PartitionSpec()
+
+    def train(
+        trained: Any, frozen: Any, z: Array, goal: Any, rates: Array, live: Array
+    ) -> tuple[Array, Array]:
+        gradient = _gradient(graph, frozen, _blocks(z, goal, policy.sample_block))
+        run = functools.partial(_run, gradient, optimizer, trained, steps)
+        return jax.lax.map(lambda batch: run(*batch), (rates, live))
+
+    sharded = jax.shard_map(
+        train,
+        mesh=mesh,
+        in_specs=(whole, whole, whole, whole, split, split),
+        out_specs=split,
+        check_vma=False,
+    )
+
+    def precise(*args: Any) -> tuple[Array, Array]:
+        with jax.default_matmul_precision(policy.precision):
+            return sharded(*args)
+
+    # A product shared between threads may be cut differently on another machine; cores are
+    # busy with their own micro-batches anyway.
+    options = {"xla_cpu_multi_thread_eigen": False} if devices[0].platform == "cpu" else None
+    return jax.jit(precise, compiler_options=options)
+
+
+def _blocks(z: Array, goal: Any, size: int) -> tuple[Any, ...]:
+    """Features, targets and weights cut into blocks of samples, padded with weight 0."""
+    samples = z.shape[1]
+    count = math.ceil(samples / size)
+
+    def cut(array: Array) -> Array:
+        padded = jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, count * size - samples)])
+        return jnp.moveaxis(padded.reshape(*array.shape[:-1], count, size), -2, 0)
+
+    return cut(z), cut(goal.target), cut(goal.weight), goal.offset
+
+
+def _gradient(graph: Any, frozen: Any, blocks: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """params -> ((2,) losses, gradient of the train loss), summed over blocks of samples."""
+    z, target, weight, offset = blocks
+
+    def partial_losses(params: Any, block: tuple[Array, ...]) -> tuple[Array, Array]:
+        z_k, target_k, weight_k = block
+        f = nnx.merge(graph, params, frozen).readout(z_k)
+        losses = weight_k @ jnp.square(f - target_k)
+        return losses[0], losses
+
+    value_and_grad = jax.value_and_grad(partial_losses, has_aux=True)
+
+    def whole(params: Any) -> tuple[Array, Any]:
+        if z.shape[0] == 1:
+            (_, losses), gradient = value_and_grad(params, (z[0], target[0], weight[0]))
+            return losses + offset, gradient
+
+        def add(total: Any, block: tuple[Array, ...]) -> tuple[Any, None]:
+            (_, losses), gradient = value_and_grad(params, block)
+            return jax.tree.map(jnp.add, total, (losses, gradient)), None
+
+        start = (offset, jax.tree.map(jnp.zeros_like, params))
+        return jax.lax.scan(add, start, (z, target, weight))[0]
+
+    return whole
+
+
+def _run(
+    gradient: Callable[[Any], Any],
+    optimizer: Optimizer,
+    trained: Any,
+    steps: int,
+    rates: Array,
+    live: Array,
+) -> tuple[Array, Array]:
+    """Step one micro-batch until t = T or until every live run has diverged."""
+    size = rates.shape[0]
+
+    def begin(rate: Array) -> tuple[Any, Any]:
+        return trained, optimizer(rate[0], rate[1]).init(trained)
+
+    def step(rate: Array, params: Any, state: Any) -> tuple[Array, Any, Any]:
+        losses, grads = gradient(params)
+        updates, state = optimizer(rate[0], rate[1]).update(grads, state, params)
+        return losses, optax.apply_updates(params, updates), state
+
+    def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        t, params, state, diverged_at, record = carry
+        losses, params, state = jax.vmap(step)(rates, params, state)
+        broken = (diverged_at < 0) & ~jnp.isfinite(losses).all(axis=1)
+        diverged_at = jnp.where(broken, t, diverged_at)
+        losses = jnp.where(diverged_at[:, None] < 0, losses, jnp.nan)
+        record = jax.lax.dynamic_update_index_in_dim(record, losses, t, 0)
+        return t + 1, params, state, diverged_at, record
+
+    def unfinished(carry: tuple[Any, ...]) -> Array:
+        return (carry[0] <= steps) & (live & (carry[3] < 0)).any()
+
+    params, state = jax.vmap(begin)(rates)
+    record = jnp.full((steps + 1, size, 2), jnp.nan)
+    start = (jnp.int32(0), params, state, jnp.full(size, -1, jnp.int32), record)
+    *_, diverged_at, record = jax.lax.while_loop(unfinished, body, start)
+    return jnp.moveaxis(record, 0, 1), diverged_at
