@@ -1,0 +1,1 @@
+"""One thin script per figure or table; each runs as `python -m experiments.<name>`."""

@@ -76,6 +76,11 @@ def folders(name: str, data: dict[str, Any]) -> Folders:
     return Folders(home(computed) / "results" / name, home(changed) / "figures")
 
 
+def shown(path: Path) -> str:
+    """A path as the user would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def load(name: str, schema: type[C], overrides: list[str] | None = None) -> C:
     """The config `name` with overrides, for notebooks and tests."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

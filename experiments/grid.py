@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from experiments.cli import Folders
 from lora_theory.config import ConfigError, Fig2Config, LinearConfig, TwoLayerConfig
 from lora_theory.results import ChunkStore, Results, ResultsError, exclusive
 
@@ -44,15 +46,27 @@ def results_of(cfg: Fig2Config, loss: str, path: Path) -> Results:
         return _saved(cfg, loss, path)
 
 
-def check_out(cfg: Fig2Config, path: Path) -> None:
-    """Refuse a results folder without room for this run, before anything is computed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def check_out(cfg: Fig2Config, folders: Folders) -> None:
+    """Refuse folders that can not be written or have no room, before anything is computed.
+
+    Raises:
+        OSError: a folder can not be written.
+        ConfigError: the disk is too full for the results.
+    """
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    if cfg.replot:
+        return
     runs = cfg.seeds * cfg.grid.points**2 * len(cfg.loss)
     need = 2 * runs * (8 * (cfg.steps + 1) + 4)  # Chunks and the file they end in.
-    free = shutil.disk_usage(path.parent).free
+    free = shutil.disk_usage(folders.results).free
     if need > free:
         raise ConfigError(
-            "out", f"must have {need / 2**30:.1f} GiB free", f"{free / 2**30:.1f} GiB in {path.parent}"
+            "out",
+            f"must have {need / 2**30:.1f} GiB free",
+            f"{free / 2**30:.1f} GiB in {folders.results}",
         )
 
 
@@ -83,7 +97,7 @@ def problem_of(cfg: Fig2Config, key: "PRNGKey") -> "Problem":
 
 @functools.cache
 def optimizer_of(name: str) -> "Optimizer":
-    """(η_A, η_B) -> LoRA+ over the base `name`; one object a name, so that compilations are shared."""
+    """(η_A, η_B) -> LoRA+ over a base; one object a name, so that compilations are shared."""
     from lora_theory.optim import BASES, lora_plus
 
     return functools.partial(lora_plus, base=BASES[name])
@@ -187,7 +201,7 @@ def _versions() -> dict[str, str]:
 
 @contextmanager
 def _progress(title: str, runs: int) -> Iterator[Progress]:
-    """A bar on stderr: runs done, time left, share diverged; nothing where stderr is no terminal."""
+    """A bar on stderr: runs done, time left, share diverged; nothing outside a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -26,7 +26,7 @@ _HOME = {
     "lora_plus": "optim",
     "sine_task": "data",
 }
-__all__ = [*_HOME]  # noqa: PLE0604
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:

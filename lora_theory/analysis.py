@@ -96,7 +96,8 @@ def curve(results: Results, name: str, cell: Cell) -> np.ndarray:
 def seed_ratios(results: Results, name: str, t: int) -> np.ndarray:
     """λ of each seed's own best cell at step t, (S,); NaN for a seed that diverged everywhere."""
     ratios = [
-        _best(results, np.asarray(getattr(results, name)[s, ..., t])) for s in range(len(results.seed))
+        _best(results, np.asarray(getattr(results, name)[s, ..., t]))
+        for s in range(len(results.seed))
     ]
     return np.array([np.nan if cell is None else cell.ratio for cell in ratios])
 
@@ -118,6 +119,4 @@ def _best(results: Results, loss: np.ndarray) -> Cell | None:
         return None
     i, j = map(int, np.unravel_index(np.nanargmin(loss), loss.shape))
     edges = (i in (0, loss.shape[0] - 1)) or (j in (0, loss.shape[1] - 1))
-    return Cell(
-        i, j, float(results.eta_a[i]), float(results.eta_b[j]), float(loss[i, j]), edges
-    )
+    return Cell(i, j, float(results.eta_a[i]), float(results.eta_b[j]), float(loss[i, j]), edges)

@@ -22,7 +22,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, Key
 
 Scalar = Float[Array, ""]
-Rate = float | Float[Array, ""]
+Rate = float | int | Float[Array, ""]
 Features = Float[Array, "n N"]
 Inputs = Float[Array, "d N"]
 Outputs = Float[Array, "N"]

@@ -9,7 +9,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -38,6 +38,10 @@ def _number() -> Any:
     return _rule("must be a finite number", lambda v: True)
 
 
+def _optional_positive() -> Any:
+    return _rule("must be null or a positive finite number", lambda v: v is None or v > 0)
+
+
 def _optional_integer(low: int, high: int) -> Any:
     return _rule(
         f"must be null or an integer from {low} to {high}", lambda v: v is None or low <= v <= high
@@ -56,9 +60,7 @@ class TwoLayerConfig:
     inputs: int = _integer(1, 10**6)
     width: int = _integer(1, 10**6)
     rank: int = _integer(1, 10**6)
-    alpha: float | None = _rule(
-        "must be null or a positive finite number", lambda v: v is None or v > 0
-    )
+    alpha: float | None = _optional_positive()
     gamma: float = _number()
     init: str = _one_of("A", "B", "both")
 
@@ -115,10 +117,12 @@ class PlotConfig:
 
     early: int = _integer(0, 10**9)
     late: int = _integer(0, 10**9)
+    early_cap: float | None = _optional_positive()
+    late_cap: float | None = _optional_positive()
     dpi: int = _integer(30, 1200)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Fig2Config:
     """Everything that decides Figure 2; see `conf/fig2.yaml` for the paper's values."""
 
@@ -180,7 +184,7 @@ def build(schema: type[T], data: Mapping[str, Any], path: str = "") -> T:
     return schema(**values)
 
 
-def unknown_key(key: str, known: typing.Iterable[str]) -> str:
+def unknown_key(key: str, known: Iterable[str]) -> str:
     """What to say of an unknown key.
 
     >>> unknown_key("widht", ["width", "rank"])
@@ -208,7 +212,7 @@ def flatten(data: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def _value(hint: Any, rule: Mapping[str, Any], value: Any, path: str) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    groups = [option for option in options if dataclasses.is_dataclass(option)]
+    groups: list[Any] = [option for option in options if dataclasses.is_dataclass(option)]
     if len(groups) == 1:
         return build(groups[0], value, f"{path}.")
     if groups:

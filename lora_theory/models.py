@@ -154,8 +154,8 @@ def _relu_readout_backward(
     saved: tuple[Array, ...], g: Float[Array, "N"]
 ) -> tuple[Array, Array, Array]:
     w, b, h, gate, s = saved
-    mgh = gate @ (g * h).T
-    return (b * mgh).sum(axis=1), w[:, None] * mgh, s * g
+    mgh = gate @ (g[None, :] * h).T
+    return (b * mgh).sum(axis=1), w[:, None] * mgh, s * g[None, :]
 
 
 relu_readout.defvjp(_relu_readout_forward, _relu_readout_backward)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -75,7 +76,8 @@ def lora_plus(
     | frozen | what is not trained | no update, no state |
 
     Theorem 1: efficient feature learning needs η_A = Θ(1/n) and η_B = Θ(1), so λ = Θ(n).
-    At λ = 1 this is the base itself, bit for bit.
+    At λ = 1 this is the base itself, bit for bit (of a base with weight decay: on trees without
+    1-d parameters).
 
     Args:
         eta_a: η_A (or "the rate", with `ratio`); a number, a traced scalar, or a schedule.
@@ -111,22 +113,28 @@ def lora_plus(
     if (eta_b is None) == (ratio is None):
         raise ValueError("give either eta_b or ratio, not both and not neither")
     if eta_b is None:
-        eta_b = _times(ratio, eta_a)
+        eta_b = eta_a if _equal(ratio, 1.0) else _times(ratio, eta_a)
     rates = {"eta_a": eta_a, "eta_b": eta_b, "eta_embedding": eta_embedding}
     for name, rate in rates.items():
         _check_rate(name, rate)
     transforms = {
         "A": base(eta_a),
         "B": base(eta_b),
-        "no_decay": _without_decay(base, eta_b),
+        "no_decay": base(eta_b, weight_decay=0.0) if _decays(base) else base(eta_b),
         "embedding": base(eta_embedding),
         "frozen": optax.set_to_zero(),
     }
+    # Groups trained alike are one group. At λ = 1 the base then sees the tree that it would see
+    # alone: split in two, Adam's compiled bias correction rounds differently.
+    same = {group: group for group in GROUPS}
+    same["B"] = "A" if _equal(eta_a, eta_b) else "B"
+    same["no_decay"] = "no_decay" if _decays(base) else same["B"]
 
     def grouped(leaf_labels: tuple[str, ...], tree: Any) -> optax.GradientTransformationExtraArgs:
         # Only the groups that occur: an empty group would still count steps.
-        used = {group: transforms[group] for group in GROUPS if group in leaf_labels}
-        label_tree = jax.tree.unflatten(jax.tree.structure(tree), leaf_labels)
+        merged = [same[label] for label in leaf_labels]
+        used = {group: transforms[group] for group in GROUPS if group in merged}
+        label_tree = jax.tree.unflatten(jax.tree.structure(tree), merged)
         return optax.multi_transform(used, label_tree)
 
     def init(params: Any) -> LoRAPlusState:
@@ -197,7 +205,9 @@ def _leaf_labels(params: Any, labels: Any) -> tuple[str, ...]:
     if callable(tree):
         tree = tree(params)
     flat: list[str] = []
-    jax.tree.map(lambda label, part: flat.extend([label] * len(jax.tree.leaves(part))), tree, params)
+    jax.tree.map(
+        lambda label, part: flat.extend([label] * len(jax.tree.leaves(part))), tree, params
+    )
     for label in flat:
         if label not in GROUPS:
             raise ValueError(f"labels: must be among {', '.join(GROUPS)} (got {label!r})")
@@ -221,9 +231,14 @@ def _times(ratio: Rate | None, rate: Rate | Schedule) -> Rate | Schedule:
     return ratio * rate  # type: ignore[operator]
 
 
-def _without_decay(base: Base, rate: Rate | Schedule) -> optax.GradientTransformation:
-    takes_decay = "weight_decay" in inspect.signature(base).parameters
-    return base(rate, weight_decay=0.0) if takes_decay else base(rate)
+def _equal(left: Any, right: Any) -> bool:
+    """Whether two rates are known to be equal; of traced ones and schedules only itself is."""
+    known = all(isinstance(rate, int | float | np.number) for rate in (left, right))
+    return left is right or (known and bool(left == right))
+
+
+def _decays(base: Base) -> bool:
+    return "weight_decay" in inspect.signature(base).parameters
 
 
 def _check_rate(name: str, rate: Rate | Schedule) -> None:

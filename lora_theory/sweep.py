@@ -6,6 +6,7 @@ diverged stops. The compiled program depends on the micro-batch, not on the grid
 of devices, so a cell's curve has the same bits alone, in any grid and on any number of devices.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -19,9 +20,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from lora_theory.arrays import Array, Features, Float, Inputs, PRNGKey
+from lora_theory.arrays import Array, Features, Float, PRNGKey
 from lora_theory.data import Data, Loss, objective
-from lora_theory.models import Model
 
 # Floats of one gate (micro-batch × width × samples) that keep a CPU core in its caches, from
 # timings at n = 100 and n = 1000; more spills, less leaves matrix products too thin.
@@ -34,7 +34,7 @@ Optimizer = Callable[[Any, Any], optax.GradientTransformation]
 
 
 class Problem(NamedTuple):
-    """What one seed trains: a model and its data, both drawn from that seed's key alone."""
+    """What one seed trains: a `models.Model` and its data, both drawn from that seed's key."""
 
     model: Any
     data: Data
@@ -85,10 +85,8 @@ def start_devices(count: int | None = None) -> list[jax.Device]:
     """
     if count is not None and count < 1:
         raise ValueError(f"devices: must be at least 1 (got {count})")
-    try:
+    with contextlib.suppress(RuntimeError):  # The backend runs; its devices are what there is.
         jax.config.update("jax_num_cpu_devices", count or _cores())
-    except RuntimeError:
-        pass  # The backend runs; its devices are what there is.
     devices = jax.devices()
     if count is not None and count > len(devices):
         raise ValueError(f"devices: must be at most {len(devices)} here (got {count})")
@@ -199,13 +197,9 @@ def _prepare(problem: Problem) -> tuple[Any, Any, Any, Features]:
     data = problem.data
     x = jnp.concatenate([data.x_train, data.x_test], axis=1)
     with jax.default_matmul_precision("highest"):
-        z = _features(problem.model, x)
-    graph, trained, frozen = nnx.split(problem.model, nnx.LoRAParam, ...)
-    return graph, trained, frozen, z
-
-
-def _features(model: Model, x: Inputs) -> Features:
-    return model.features(x)
+        z = problem.model.features(x)
+    parts: Any = nnx.split(problem.model, nnx.LoRAParam, ...)
+    return *parts, z
 
 
 def _lay_out(
@@ -321,7 +315,7 @@ def _run(
         updates, state = optimizer(rate[0], rate[1]).update(grads, state, params)
         return losses, optax.apply_updates(params, updates), state
 
-    def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+    def body(carry: Any) -> Any:
         t, params, state, diverged_at, record = carry
         losses, params, state = jax.vmap(step)(rates, params, state)
         broken = (diverged_at < 0) & ~jnp.isfinite(losses).all(axis=1)
@@ -330,11 +324,12 @@ def _run(
         record = jax.lax.dynamic_update_index_in_dim(record, losses, t, 0)
         return t + 1, params, state, diverged_at, record
 
-    def unfinished(carry: tuple[Any, ...]) -> Array:
+    def unfinished(carry: Any) -> Array:
         return (carry[0] <= steps) & (live & (carry[3] < 0)).any()
 
     params, state = jax.vmap(begin)(rates)
     record = jnp.full((steps + 1, size, 2), jnp.nan)
     start = (jnp.int32(0), params, state, jnp.full(size, -1, jnp.int32), record)
-    *_, diverged_at, record = jax.lax.while_loop(unfinished, body, start)
+    final = jax.lax.while_loop(unfinished, body, start)
+    diverged_at, record = final[3:]
     return jnp.moveaxis(record, 0, 1), diverged_at

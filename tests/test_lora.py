@@ -1,0 +1,64 @@
+"""The LoRA layer: formula, initialisations, merge, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from lora_theory.lora import FactorA, FactorB, Frozen, LoRA
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("init", ["A", "B", "both"])
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+@pytest.mark.parametrize("with_weight", [False, True])
+def test_forward_and_merge_are_the_formula(init, gamma, with_weight):
+    weight = jax.random.normal(jax.random.key(1), (6, 10)) if with_weight else None
+    layer = LoRA(10, 6, 4, alpha=8.0, gamma=gamma, init=init, weight=weight, key=KEY)
+    layer.lora_a[...] += 0.1
+    layer.lora_b[...] += 0.1
+    w_star = np.zeros((6, 10)) if weight is None else np.asarray(weight)
+    w = w_star + 8.0 * 4**-gamma * np.asarray(layer.lora_b[...]) @ np.asarray(layer.lora_a[...])
+    z = jax.random.normal(jax.random.key(2), (10, 3))
+    np.testing.assert_allclose(layer.merged(), w, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(layer(z), w @ np.asarray(z), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_one_factor_starts_at_zero_and_the_update_with_it(init):
+    layer = LoRA(2000, 50, 4, init=init, key=KEY)
+    a, b = np.asarray(layer.lora_a[...]), np.asarray(layer.lora_b[...])
+    random, zero, variance = (a, b, 1 / 2000) if init == "A" else (b, a, 1.0)
+    assert (zero == 0).all()
+    assert abs(random.var() / variance - 1) < 4 * np.sqrt(2 / random.size)
+    assert (np.asarray(layer(jnp.ones((2000, 1)))) == 0).all()
+
+
+def test_factors_have_types_of_their_own():
+    layer = LoRA(4, 4, 2, weight=jnp.eye(4), key=KEY)
+    assert type(layer.lora_a) is FactorA
+    assert type(layer.lora_b) is FactorB
+    assert type(layer.weight) is Frozen
+    assert issubclass(FactorA, nnx.LoRAParam)
+    assert not issubclass(Frozen, nnx.Param)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"in_features": 4, "out_features": 3, "rank": 4}, r"rank: must be at most .* 3 \(got 4\)"),
+        ({"in_features": 0, "out_features": 3, "rank": 1}, "at least 1"),
+        ({"in_features": 4, "out_features": 3, "rank": 0}, "at least 1"),
+        ({"in_features": 4, "out_features": 4, "rank": 2, "weight": jnp.ones((4, 3))}, "weight:"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LoRA(**arguments, key=KEY)
+
+
+def test_key_has_no_default():
+    with pytest.raises(TypeError, match="key"):
+        LoRA(4, 4, 2)
