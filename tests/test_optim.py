@@ -113,7 +113,7 @@ def test_a_leaf_without_label_is_named(name):
 
 
 def test_an_unknown_label_is_refused():
-    with pytest.raises(ValueError, match="labels: must be among .* 'C'"):
+    with pytest.raises(ValueError, match=r"labels: must be among .* 'C'"):
         lora_plus(0.1, 0.1, labels=lambda p: dict.fromkeys(p, "C")).init(PARAMS)
 
 
