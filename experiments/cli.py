@@ -1,6 +1,7 @@
 """What all experiments share on the command line: Hydra, one-line errors, where output goes."""
 
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,35 +37,44 @@ class Folders(NamedTuple):
 def main(name: str, schema: type[C], experiment: Callable[[C, Folders], None]) -> None:
     """Run `experiment` with the config `name`; exit status 2 and one line on any user error."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them.
+    composed = False
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-    def entry(composed: DictConfig) -> None:
-        data = _plain(composed)
-        with _one_line_errors():
-            experiment(schemas.build(schema, data), folders(name, data))
+    def entry(cfg: DictConfig) -> None:
+        nonlocal composed
+        composed = True
+        with _one_line_errors():  # Here as well: Hydra would print what passes through it.
+            config = schemas.build(schema, _plain(cfg))
+            experiment(config, folders(name, cfg))
 
+    arguments = sys.argv[1:]
     with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
-        sys.argv.append(f"hydra.sweep.dir={scratch}")
         try:
+            if {"-m", "--multirun"} & set(arguments):
+                _check_jobs(name, schema, arguments)
+            sys.argv.append(f"hydra.sweep.dir={scratch}")  # Hydra insists on one.
             entry()
-        except HydraException as error:
-            raise _explained(name, error) from None
+        except Exception as error:
+            if composed or isinstance(error, schemas.ConfigError):
+                raise
+            raise _explained(name, arguments, error) from None
 
 
-def folders(name: str, data: dict[str, Any]) -> Folders:
+def folders(name: str, cfg: DictConfig) -> Folders:
     """Results and figures of a run: those of the repository only for the defaults.
 
     A run that differs goes to `runs/<name>/<what differs>`, or where `out` says; in a multirun
     every job has a folder of its own below `out`.
     """
-    default = schemas.flatten(_plain(_compose(name)))
+    # Unresolved: a value that follows another key has not been changed.
+    default = schemas.flatten(_plain(hydra.compose(name), resolve=False))
     changed = {
         key: value
-        for key, value in schemas.flatten(data).items()
+        for key, value in schemas.flatten(_plain(cfg, resolve=False)).items()
         if key not in (*_PLACE, "loss") and (key not in default or default[key] != value)
     }
-    if data["out"] is not None:
-        base = Path(data["out"]).expanduser()
+    if cfg.out is not None:
+        base = Path(cfg.out).expanduser()
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             base /= _tag(changed)
         return Folders(base / "results" / name, base / "figures")
@@ -83,16 +93,16 @@ def shown(path: Path) -> str:
 
 def load(name: str, schema: type[C], overrides: list[str] | None = None) -> C:
     """The config `name` with overrides, for notebooks and tests."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return schemas.build(schema, _plain(_compose(name, overrides)))
+    return schemas.build(schema, _plain(_compose(name, overrides)))
 
 
 def _compose(name: str, overrides: list[str] | None = None) -> DictConfig:
-    return hydra.compose(name, overrides=overrides)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose(name, overrides=overrides)
 
 
-def _plain(composed: DictConfig) -> dict[str, Any]:
-    data = OmegaConf.to_container(composed, resolve=True)
+def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
+    data = OmegaConf.to_container(composed, resolve=resolve)
     assert isinstance(data, dict)
     return {str(key): value for key, value in data.items() if key != "hydra"}
 
@@ -102,14 +112,31 @@ def _tag(changed: dict[str, Any]) -> str:
     return "".join(c if c.isalnum() or c in "=,._-" else "_" for c in text)[:200]
 
 
+def _check_jobs(name: str, schema: type[C], arguments: list[str]) -> None:
+    """Refuse a multirun of which any job has a wrong config, before the first one runs."""
+    overrides = OverridesParser.create().parse_overrides([a for a in arguments if a[0] != "-"])
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in overrides
+    ]
+    for job in itertools.product(*choices):
+        load(name, schema, list(job))
+
+
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (schemas.ConfigError, ResultsError, HydraException, OmegaConfBaseException) as error:
-        _stop(str(error).splitlines()[0])
+    except (schemas.ConfigError, ResultsError) as error:
+        _stop(str(error))
+    except OmegaConfBaseException as error:
+        _stop(f"{error.full_key or 'overrides'}: {str(error).splitlines()[0]}")
     except OSError as error:
-        _stop(f"{error.filename or 'out'}: {error.strerror or error}")
+        _stop(f"out: {error.strerror or error}: {error.filename or 'while writing'}")
+    except MemoryError as error:
+        _stop(f"out of memory: {error}; try a smaller model.width, engine.chunk or steps")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what was finished", file=sys.stderr)
         sys.exit(130)
@@ -120,13 +147,19 @@ def _stop(line: str) -> None:
     sys.exit(2)
 
 
-def _explained(name: str, error: Exception) -> Exception:
-    """Hydra's complaint about an override, as a line that names the nearest known key."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        known = schemas.flatten(_plain(_compose(name)))
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    for override in sys.argv[1:]:
-        key, equals, value = override.lstrip("+~").partition("=")
-        if equals and not key.startswith(("hydra", "-")) and key not in {*known, *groups}:
+def _explained(name: str, arguments: list[str], error: Exception) -> schemas.ConfigError:
+    """Hydra's complaint about the command line, as one line that names the key at fault."""
+    known = schemas.flatten(_plain(_compose(name)))
+    groups = {path.name: path for path in CONF.iterdir() if path.is_dir()}
+    for override in arguments:
+        key, _, value = override.lstrip("+~").partition("=")
+        if override.startswith("-") or key.split(".")[0] == "hydra":
+            continue
+        if key in groups:
+            options = sorted(file.stem for file in groups[key].glob("*.yaml"))
+            if value not in options:
+                return schemas.ConfigError(key, f"must be one of {', '.join(options)}", value)
+        elif key not in known:
             return schemas.ConfigError(key, schemas.unknown_key(key, known), value)
-    return error
+    shown = " ".join(argument for argument in arguments if "=" in argument or argument[0] != "-")
+    return schemas.ConfigError("overrides", str(error).splitlines()[0].rstrip("."), shown)

@@ -6,6 +6,7 @@ config is refused before anything is loaded.
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
@@ -116,7 +117,7 @@ class PlotConfig:
     """What the figure shows: the two times of the heatmaps, and the colour range at each."""
 
     early: int = _integer(0, 10**9)
-    late: int = _integer(0, 10**9)
+    late: int = _integer(1, 10**9)
     early_cap: float | None = _optional_positive()
     late_cap: float | None = _optional_positive()
     dpi: int = _integer(30, 1200)
@@ -190,9 +191,8 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     >>> unknown_key("widht", ["width", "rank"])
     'unknown key; did you mean width?'
     """
-    names = sorted(known)
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; {', '.join(names)}"
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
+    return f"unknown key; did you mean {near[0]}?" if near else "unknown key; --help lists all"
 
 
 def flatten(data: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _value(hint: Any, rule: Mapping[str, Any], value: Any, path: str) -> Any:
         return build(groups[0], value, f"{path}.")
     if groups:
         return _variant(groups, value, path)
-    allowed = rule["allowed"] if "allowed" in rule else _expected(hint)
+    allowed, given = rule["allowed"] if "allowed" in rule else _expected(hint), value
     if hint == tuple[str, ...]:
         value = (value,) if isinstance(value, str) else value
         if not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
@@ -229,7 +229,7 @@ def _value(hint: Any, rule: Mapping[str, Any], value: Any, path: str) -> Any:
         raise ConfigError(path, allowed, value)
     finite = not isinstance(value, float) or math.isfinite(value)
     if not finite or ("accepts" in rule and not rule["accepts"](value)):
-        raise ConfigError(path, allowed, value)
+        raise ConfigError(path, allowed, given)
     return value
 
 
@@ -247,5 +247,5 @@ def _expected(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) and value else json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."

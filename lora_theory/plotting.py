@@ -159,7 +159,7 @@ def _curve_panel(
     inset = ax.inset_axes((0.36, 0.46, 0.5, 0.5))
     inset.yaxis.tick_right()
     inset.tick_params(labelsize=6, pad=2)
-    start = late - late // 10
+    start = late - max(late // 10, 1)
     handles: list[Any] = []
     limits: list[float] = []
     for key, cell in pairs.items():
