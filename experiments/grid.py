@@ -5,7 +5,7 @@ import functools
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from experiments.cli import Folders
-from lora_theory.config import ConfigError, Fig2Config, LinearConfig, TwoLayerConfig
+from lora_theory.config import ConfigError, Fig2Config, LinearConfig, TaskConfig, TwoLayerConfig
 from lora_theory.results import ChunkStore, Results, ResultsError, exclusive
 
 if TYPE_CHECKING:
@@ -77,22 +77,32 @@ def rates(cfg: Fig2Config) -> np.ndarray:
 
 def problem_of(cfg: Fig2Config, key: "PRNGKey") -> "Problem":
     """The model and the data of one seed."""
+    return _drawn(cfg.model, cfg.task)(key)
+
+
+@functools.cache
+def _drawn(
+    model: TwoLayerConfig | LinearConfig, task: TaskConfig
+) -> "Callable[[PRNGKey], Problem]":
+    """key -> problem, compiled: op by op, forty small compilations would take two seconds."""
     import jax
 
     from lora_theory.data import linear_task, sine_task
     from lora_theory.models import LinearToy, TwoLayerToy
     from lora_theory.sweep import Problem
 
-    model, task = cfg.model, cfg.task
-    key_data, key_model = jax.random.split(key)
-    if isinstance(model, TwoLayerConfig):
-        options = dataclasses.asdict(model)
-        del options["name"]
-        data = sine_task(model.inputs, task.n_train, task.n_test, key=key_data)
-        return Problem(TwoLayerToy(**options, key=key_model), data)
-    assert isinstance(model, LinearConfig)
-    data = linear_task(model.width, task.n_train, task.n_test, key=key_data)
-    return Problem(LinearToy(model.width, init=model.init, key=key_model), data)  # type: ignore[arg-type]
+    options = dataclasses.asdict(model)
+    del options["name"]
+
+    def draw(key: "PRNGKey") -> "Problem":
+        key_data, key_model = jax.random.split(key)
+        if isinstance(model, TwoLayerConfig):
+            data = sine_task(model.inputs, task.n_train, task.n_test, key=key_data)
+            return Problem(TwoLayerToy(**options, key=key_model), data)
+        data = linear_task(model.width, task.n_train, task.n_test, key=key_data)
+        return Problem(LinearToy(**options, key=key_model), data)
+
+    return jax.jit(draw)
 
 
 @functools.cache

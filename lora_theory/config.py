@@ -156,7 +156,7 @@ class Fig2Config:
             raise ConfigError("plot.late", f"must be at most steps = {self.steps}", self.plot.late)
 
 
-def build(schema: type[T], data: Mapping[str, Any], path: str = "") -> T:
+def build(schema: type[T], data: Any, path: str = "") -> T:
     """Turn plain data into a schema's frozen record, or say in one line what is wrong.
 
     Raises:

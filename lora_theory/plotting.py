@@ -92,6 +92,8 @@ def figure2(
         ]
         curves.legend(handles=handles, loc="outside upper center", ncols=1, frameon=False)
         figure.suptitle(_title(results), fontsize=8)
+        figure.draw_without_rendering()  # Lay it out once, not once a format.
+        figure.set_layout_engine("none")
     return figure
 
 

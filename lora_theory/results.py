@@ -10,7 +10,6 @@ import shutil
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -66,9 +65,11 @@ class Results:
                 raise ResultsError(f"{path}: written by another version; delete it to run again")
             results = cls(config=config, **arrays)
             _check_shapes(results)
+        except ResultsError:
+            raise
         except FileNotFoundError:
             raise ResultsError(f"{path}: no such results file") from None
-        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, EOFError, OSError):
+        except Exception:  # A damaged zip raises a dozen kinds, from RuntimeError to struct.error.
             raise ResultsError(
                 f"{path}: damaged or no results file; delete it to run again"
             ) from None
@@ -114,7 +115,7 @@ class ChunkStore:
             return False
         try:
             self.get(index)
-        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError):
+        except Exception:  # As in `Results.load`.
             print(f"note: {chunk}: damaged, computed again", file=sys.stderr)
             chunk.unlink()
             return False
@@ -122,7 +123,7 @@ class ChunkStore:
 
     def get(self, index: int) -> dict[str, np.ndarray]:
         """The arrays of chunk `index`, checked against their checksums."""
-        with np.load(self._chunk(index), allow_pickle=False) as archive:
+        with open(self._chunk(index), "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
     def put(self, index: int, **arrays: np.ndarray) -> None:
