@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -67,7 +68,7 @@ def folders(name: str, cfg: DictConfig) -> Folders:
     every job has a folder of its own below `out`.
     """
     # Unresolved: a value that follows another key has not been changed.
-    default = schemas.flatten(_plain(hydra.compose(name), resolve=False))
+    default = schemas.flatten(_plain(_compose(name), resolve=False))
     changed = {
         key: value
         for key, value in schemas.flatten(_plain(cfg, resolve=False)).items()
@@ -97,6 +98,8 @@ def load(name: str, schema: type[C], overrides: list[str] | None = None) -> C:
 
 
 def _compose(name: str, overrides: list[str] | None = None) -> DictConfig:
+    if GlobalHydra.instance().is_initialized():  # Inside a run of `main`.
+        return hydra.compose(name, overrides=overrides)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose(name, overrides=overrides)
 

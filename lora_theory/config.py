@@ -156,6 +156,22 @@ class Fig2Config:
             raise ConfigError("plot.late", f"must be at most steps = {self.steps}", self.plot.late)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """What `make bench` measures."""
+
+    repeats: int = _integer(1, 1000)
+    cells: int = _integer(1, 10**6)
+    steps: int = _integer(1, 10**6)
+    rate: float = _positive()
+    widths: tuple[int, ...] = _rule(
+        "must be a list of integers of at least 4 (the rank)",
+        lambda v: len(v) > 0 and min(v) >= 4,
+    )
+    fig2: bool
+    out: str | None = _rule("must be null or a folder", lambda v: v is None or v.strip() != "")
+
+
 def build(schema: type[T], data: Any, path: str = "") -> T:
     """Turn plain data into a schema's frozen record, or say in one line what is wrong.
 
@@ -218,9 +234,10 @@ def _value(hint: Any, rule: Mapping[str, Any], value: Any, path: str) -> Any:
     if groups:
         return _variant(groups, value, path)
     allowed, given = rule["allowed"] if "allowed" in rule else _expected(hint), value
-    if hint == tuple[str, ...]:
-        value = (value,) if isinstance(value, str) else value
-        if not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        value = (value,) if type(value) is item else value
+        if not (isinstance(value, list | tuple) and all(type(v) is item for v in value)):
             raise ConfigError(path, allowed, value)
         value = tuple(value)
     elif float in options and type(value) is int:

@@ -1,0 +1,259 @@
+"""Speed and memory of the engine against plain implementations of the same training runs.
+
+    python -m experiments.bench              # as `make bench`
+    python -m experiments.bench fig2=false repeats=3
+
+Everything runs in one process, repeats are interleaved, medians are reported. A PyTorch loop is
+measured where torch is installed (`.venv/bin/pip install torch`).
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments import cli
+from lora_theory.config import BenchConfig, Fig2Config
+
+PRODUCT = 2048  # Side of the square matrices whose product gives the machine's own rate.
+SINGLE_RUNS = 2  # Runs a repeat of the implementations that train one run at a time.
+FEW_STEPS = 10  # Steps a repeat of the whole-grid vmap: each costs a second.
+
+
+class Candidate(NamedTuple):
+    """Something to time: `run` does `runs` runs of `steps` steps each."""
+
+    name: str
+    run: Callable[[], Any]
+    runs: int
+    steps: int
+
+
+def bench(cfg: BenchConfig, folders: cli.Folders) -> None:
+    """Time all candidates, print the table, save it as results/bench/bench.json."""
+    from lora_theory.results import atomic_write
+    from lora_theory.sweep import start_devices
+
+    # First: a child inherits its parent's peak memory, and the whole-grid vmap takes gigabytes.
+    whole_figure = fig2_run() if cfg.fig2 else None
+    devices = start_devices()
+    width = cfg.widths[0]
+    candidates = [engine(cfg, w) for w in cfg.widths] + [whole_grid(cfg, width), loop(cfg, width)]
+    torch_loop = pytorch(cfg, width)
+    candidates += [torch_loop] if torch_loop else []
+    seconds, product_rate = measure(candidates, cfg.repeats)
+    report: dict[str, Any] = {
+        "devices": len(devices),
+        "matrix_product_gflops": product_rate / 1e9,
+        "microseconds_per_run_and_step": {
+            c.name: 1e6 * float(np.median(seconds[c.name])) / (c.runs * c.steps) for c in candidates
+        },
+    }
+    print("\n".join(table(report, cfg, [c.name for c in candidates])), flush=True)
+    if torch_loop is None:
+        print("PyTorch loop: not measured; .venv/bin/pip install torch adds it")
+    if whole_figure is not None:
+        report["fig2"] = whole_figure
+        print("fig2, both losses, anew: {seconds:.0f} s, {gib:.2f} GiB peak".format(**whole_figure))
+    path = folders.results / "bench.json"
+    with atomic_write(path) as file:
+        file.write(json.dumps(report, indent=2).encode())
+    print("files:", cli.shown(path))
+
+
+def engine(cfg: BenchConfig, width: int) -> Candidate:
+    """(a) This library's engine, all devices, with its automatic policy."""
+    from experiments import grid
+    from lora_theory import sweep
+
+    fig2 = setting(width)
+    problem = grid.problem_of(fig2, sweep.seed_key(0))
+    runs = max(32, cfg.cells * cfg.widths[0] // width)
+    cells = np.full((runs, 2), cfg.rate)
+
+    def run() -> Any:
+        return sweep.sweep_cells(
+            problem,
+            cells,
+            optimizer=grid.optimizer_of("sgd"),
+            loss="mse",
+            steps=cfg.steps,
+            policy=grid.policy_of(fig2),
+            devices=sweep.start_devices(),
+        )
+
+    return Candidate(f"engine, n = {width}", run, runs, cfg.steps + 1)
+
+
+def plain_step(width: int) -> tuple[Callable[..., Any], Any]:
+    """One step as one would first write it, and the initial parameters."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from experiments import grid
+    from lora_theory import sweep
+
+    model, data = grid.problem_of(setting(width), sweep.seed_key(0))
+    w_in, w_out = model.w_in[...], model.w_out[...]
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        z = jax.nn.relu(w_in @ x)
+        f = w_out @ jax.nn.relu(params["B"] @ (params["A"] @ z))
+        return jnp.mean((f - y) ** 2)
+
+    def step(params: Any, eta_a: Any, eta_b: Any) -> tuple[Any, tuple[Any, Any]]:
+        tx = optax.multi_transform(
+            {"A": optax.sgd(eta_a), "B": optax.sgd(eta_b)}, {"A": "A", "B": "B"}
+        )
+        train, grads = jax.value_and_grad(loss)(params, data.x_train, data.y_train)
+        test = loss(params, data.x_test, data.y_test)
+        updates, _ = tx.update(grads, tx.init(params), params)
+        return optax.apply_updates(params, updates), (train, test)
+
+    return step, {"A": model.lora.lora_a[...], "B": model.lora.lora_b[...]}
+
+
+def whole_grid(cfg: BenchConfig, width: int) -> Candidate:
+    """(b) The whole grid under one `vmap`, with optax."""
+    import jax
+
+    step, start = plain_step(width)
+    rates = np.full(setting(width).grid.points ** 2, cfg.rate, np.float32)
+
+    def train(eta_a: Any, eta_b: Any) -> Any:
+        def body(params: Any, _: Any) -> Any:
+            return step(params, eta_a, eta_b)
+
+        return jax.lax.scan(body, start, None, length=FEW_STEPS)[1]
+
+    compiled = jax.jit(jax.vmap(train))
+    return Candidate(
+        "whole-grid vmap",
+        lambda: jax.block_until_ready(compiled(rates, rates)),
+        rates.size,
+        FEW_STEPS,
+    )
+
+
+def loop(cfg: BenchConfig, width: int) -> Candidate:
+    """(c) A Python loop over runs and steps around a jitted step."""
+    import jax
+
+    step, start = plain_step(width)
+    compiled = jax.jit(step)
+
+    def run() -> None:
+        for _ in range(SINGLE_RUNS):
+            params = start
+            for _ in range(cfg.steps):
+                params, losses = compiled(params, cfg.rate, cfg.rate)
+            jax.block_until_ready((params, losses))
+
+    return Candidate("loop over a jitted step", run, SINGLE_RUNS, cfg.steps)
+
+
+def pytorch(cfg: BenchConfig, width: int) -> Candidate | None:
+    """(d) A PyTorch loop over runs and steps, or None without torch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    from experiments import grid
+    from lora_theory import sweep
+
+    model, data = grid.problem_of(setting(width), sweep.seed_key(0))
+    x, y, x_test, y_test, w_in, w_out, a, b = (
+        torch.from_numpy(np.array(v))
+        for v in (*data, *(v[...] for v in (model.w_in, model.w_out)),
+                  model.lora.lora_a[...], model.lora.lora_b[...])
+    )  # fmt: skip
+
+    def forward(factors: Any, x: Any) -> Any:
+        z = torch.relu(w_in @ x)
+        return w_out @ torch.relu(factors[1] @ (factors[0] @ z))
+
+    def run() -> None:
+        for _ in range(SINGLE_RUNS):
+            factors = [v.clone().requires_grad_() for v in (a, b)]
+            groups = [{"params": [factor], "lr": cfg.rate} for factor in factors]
+            optimizer = torch.optim.SGD(groups)
+            for _ in range(cfg.steps):
+                optimizer.zero_grad()
+                loss = torch.mean((forward(factors, x) - y) ** 2)
+                loss.backward()
+                with torch.no_grad():
+                    torch.mean((forward(factors, x_test) - y_test) ** 2).item()
+                optimizer.step()
+
+    return Candidate("PyTorch loop", run, SINGLE_RUNS, cfg.steps)
+
+
+def setting(width: int) -> Fig2Config:
+    """The paper's setting at another width."""
+    return cli.load("fig2", Fig2Config, [f"model.width={width}"])
+
+
+def measure(candidates: list[Candidate], repeats: int) -> tuple[dict[str, list[float]], float]:
+    """Seconds of every repeat by name, and the machine's rate of float32 matrix products, flop/s.
+
+    The rate is that of NumPy's product or of XLA's, whichever is faster here.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    square = np.ones((PRODUCT, PRODUCT), np.float32)
+    on_device, product = jnp.asarray(square), jax.jit(lambda m: m @ m)
+    products = [
+        Candidate("XLA product", lambda: product(on_device).block_until_ready(), 1, 1),
+        Candidate("NumPy product", lambda: square @ square, 1, 1),
+    ]
+    everything = [*candidates, *products]
+    seconds: dict[str, list[float]] = {c.name: [] for c in everything}
+    for repeat in range(repeats + 1):
+        for candidate in everything:
+            begin = time.perf_counter()
+            candidate.run()
+            if repeat > 0:  # The first time compiles.
+                seconds[candidate.name].append(time.perf_counter() - begin)
+    fastest = min(float(np.median(seconds[c.name])) for c in products)
+    return seconds, 2 * PRODUCT**3 / fastest
+
+
+def fig2_run() -> dict[str, float]:
+    """Seconds and peak memory of `python -m experiments.fig2`, both losses, from nothing."""
+    with tempfile.TemporaryDirectory() as out:
+        begin = time.perf_counter()
+        command = [sys.executable, "-m", "experiments.fig2", f"out={out}"]
+        subprocess.run(command, cwd=cli.ROOT, check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - begin
+    kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"seconds": seconds, "gib": kib / 2**20}
+
+
+def table(report: dict[str, Any], cfg: BenchConfig, names: list[str]) -> list[str]:
+    """The report as text: µs per run and step, times the engine's, share of the product rate."""
+    costs, rate = report["microseconds_per_run_and_step"], report["matrix_product_gflops"]
+    fig2 = setting(cfg.widths[0])
+    lines = [
+        f"{report['devices']} devices; float32 matrix products: {rate:.0f} GFLOP/s; "
+        f"medians of {cfg.repeats} interleaved repeats",
+        f"{'':<26}{'µs/run/step':>12}{'× engine':>10}{'share of product rate':>24}",
+    ]
+    for name in names:
+        width = int(name.split("=")[1]) if name.startswith("engine") else cfg.widths[0]
+        flops = 10 * width * fig2.task.n_train * fig2.model.rank  # type: ignore[union-attr]
+        share = flops / (costs[name] * 1e-6) / (rate * 1e9)
+        times = costs[name] / costs[names[0]]
+        lines.append(f"{name:<26}{costs[name]:>12.1f}{times:>10.1f}{share:>24.0%}")
+    return lines
+
+
+if __name__ == "__main__":
+    cli.main("bench", BenchConfig, bench)
