@@ -102,6 +102,24 @@ def seed_ratios(results: Results, name: str, t: int) -> np.ndarray:
     return np.array([np.nan if cell is None else cell.ratio for cell in ratios])
 
 
+def held_out(results: Results, t: int) -> np.ndarray:
+    """Test losses (S, 2) of the best and of the best equal pair, each chosen without the seed
+    on which it is judged; NaN where it diverges there. Needs two seeds.
+
+    Pairs chosen and judged on the same seeds look better than they are, and most so where the
+    optimum lies next to the edge of stability.
+    """
+    losses = np.asarray(results.test_loss[..., t], np.float64)
+    judged = np.full((len(results.seed), 2), np.nan)
+    for s in range(len(results.seed)):
+        others = np.delete(losses, s, axis=0).mean(axis=0)
+        for k, choose in enumerate((best_pair, best_equal_pair)):
+            cell = choose(results, others)
+            if cell is not None:
+                judged[s, k] = losses[s, cell.i, cell.j]
+    return judged
+
+
 def ratio_range(results: Results, loss: np.ndarray) -> tuple[float, float]:
     """The least and the largest λ among the cells within 1 % of the best."""
     i, j = np.nonzero(near_best(loss))

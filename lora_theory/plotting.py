@@ -131,7 +131,7 @@ def heatmap(ax: Axes, results: Results, loss: np.ndarray, norm: LogNorm) -> Any:
 def colour_range(results: Results, maps: list[np.ndarray], cap: float | None) -> LogNorm:
     """One logarithmic colour scale for several maps, from their least loss to the cap."""
     values = np.concatenate([m[np.isfinite(m)] for m in maps])
-    if values.size == 0:
+    if values.size == 0 or values.max() <= 0:
         return LogNorm(0.1, 1.0, clip=True)
     if cap is None:
         start = np.nanmean([analysis.seed_mean(results, name, 0) for name in NAMES])
@@ -177,8 +177,9 @@ def _curve_panel(
             panel.plot(steps, samples[:, shown].T, color=colour, linewidth=0.4, alpha=0.6)
         line.set_label(_pair_label(key, cell))
         handles.append(line)
-    ax.set(yscale="log", ylabel=f"{NAMES[name]} loss", xlim=(0, late))
+    ax.set(ylabel=f"{NAMES[name]} loss", xlim=(0, late))
     if limits and min(limits) > 0:  # A band may reach below 0: it leaves the log axis there.
+        ax.set_yscale("log")
         ax.set_ylim(0.5 * min(limits), 2 * max(limits))
     inset.set_xlim(start, late)
     return handles
