@@ -158,7 +158,7 @@ def _curve_panel(
     ax: Axes, results: Results, name: str, pairs: dict[str, Cell], late: int
 ) -> list[Any]:
     """Mean curves of the pairs with bands and single seeds, and the zoom on the last tenth."""
-    inset = ax.inset_axes((0.36, 0.46, 0.5, 0.5))
+    inset = ax.inset_axes((0.3, 0.46, 0.48, 0.5))
     inset.yaxis.tick_right()
     inset.tick_params(labelsize=6, pad=2)
     start = late - max(late // 10, 1)
