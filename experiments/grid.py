@@ -219,7 +219,7 @@ def _progress(title: str, runs: int) -> Iterator[Progress]:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[share]:.0%} diverged"),

@@ -171,7 +171,7 @@ def started(out, environment, chunks):
     return process
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_goes_on_to_the_same_bytes(sign, uninterrupted, tmp_path, environment, user):
     process = started(tmp_path, environment, chunks=2)
     process.send_signal(sign)
