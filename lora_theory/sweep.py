@@ -1,6 +1,6 @@
 """The engine: trains every (seed, η_A, η_B) of a grid, on however many devices there are.
 
-The way of one seed: features Z are computed once; cells are cut into micro-batches that step
+A call computes the features Z once, not once a step. Cells are cut into micro-batches that step
 together; micro-batches go round-robin to the devices; a micro-batch in which every run has
 diverged stops. The compiled program depends on the micro-batch, not on the grid or the number
 of devices, so a cell's curve has the same bits alone, in any grid and on any number of devices.
