@@ -23,6 +23,10 @@ class EmbeddingFactor(nnx.LoRAParam):
     """The type of both factors of an adapted embedding, which LoRA+ trains at a rate of its own."""
 
 
+class LayerInput(nnx.Intermediate):
+    """The type under which `nnx.capture` finds the columns Z that a LoRA layer reads."""
+
+
 class Frozen(nnx.Variable):
     """The type of weights that are never trained; not an `nnx.Param`, so `wrt=` skips it."""
 
@@ -97,6 +101,8 @@ class LoRA(nnx.Module):
 
     def down(self, z: Features) -> Float[Array, "r N"]:
         """α r^−γ · Z_A = α r^−γ · A Z, the r features that B reads."""
+        if hasattr(self, "__captures__"):  # Inside `nnx.capture`; elsewhere sow would warn.
+            self.sow(LayerInput, "z", z)
         z_a = self.lora_a[...] @ z
         # A multiplier of 1 costs no pass over the features.
         return z_a if self.scale == 1.0 else self.scale * z_a

@@ -1,4 +1,4 @@
-"""The paper's toy models: the linear one (eq. 2) and the two-layer one (eq. 3).
+"""The paper's toy models: the linear one (eq. 2), a LoRA layer alone, the two-layer one (eq. 3).
 
 A model is an NNX module of two parts, f(x) = readout(features(x)): `features` holds what is
 frozen, so the engine computes it once, and `readout` holds every trained factor.
@@ -54,6 +54,52 @@ class LinearToy(nnx.Module):
     def readout(self, z: Features) -> Outputs:
         """f = b · aᵀ Z, shape (N,)."""
         return self.lora(z)[0]
+
+    def __call__(self, x: Inputs) -> Outputs:
+        """f(x) for the columns x (n, N), shape (N,)."""
+        return self.readout(self.features(x))
+
+
+class LayerToy(nnx.Module):
+    """f(x) = W_out s B A x: a whole LoRA layer, n to n, under a fixed readout (Theorem 1).
+
+    W_out ~ N(0, 1/n²) (1, n): the 1/n readout under which Z_B = Θ(1) gives f = Θ(1) also where
+    the update of B is aligned with W_out, as it is after one step.
+
+    Args:
+        width: n, both inputs and outputs of the layer.
+        rank: r.
+        alpha, gamma: of the multiplier s = α r^−γ; without alpha it is 1.
+        init: "A" (Init[1]), "B" (Init[2]) or "both".
+        key: PRNG key of all weights.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = LayerToy(64, 4, init="A", key=jax.random.key(0))
+    >>> model(jnp.ones((64, 3))).tolist()  # B = 0
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        *,
+        alpha: float | None = None,
+        gamma: float = 1.0,
+        init: Init,
+        key: PRNGKey,
+    ):
+        key_lora, key_out = jax.random.split(key)
+        self.lora = LoRA(width, width, rank, alpha=alpha, gamma=gamma, init=init, key=key_lora)
+        self.w_out = Frozen(jax.random.normal(key_out, (width,)) / width)
+
+    def features(self, x: Inputs) -> Features:
+        """Z = x: nothing comes before the adapter."""
+        return x
+
+    def readout(self, z: Features) -> Outputs:
+        """f = W_out s B A Z, shape (N,)."""
+        return self.w_out[...] @ self.lora(z)
 
     def __call__(self, x: Inputs) -> Outputs:
         """f(x) for the columns x (n, N), shape (N,)."""
