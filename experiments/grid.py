@@ -53,10 +53,7 @@ def check_out(cfg: Fig2Config, folders: Folders) -> None:
         OSError: a folder can not be written.
         ConfigError: the disk is too full for the results.
     """
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+    check_writable(folders)
     if cfg.replot:
         return
     runs = cfg.seeds * cfg.grid.points**2 * len(cfg.loss)
@@ -68,6 +65,14 @@ def check_out(cfg: Fig2Config, folders: Folders) -> None:
             f"must have {need / 2**30:.1f} GiB free",
             f"{free / 2**30:.1f} GiB in {folders.results}",
         )
+
+
+def check_writable(folders: Folders) -> None:
+    """Make the folders, or raise the OSError that would otherwise come after the work."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def rates(cfg: Fig2Config) -> np.ndarray:
@@ -169,7 +174,7 @@ def _compute(cfg: Fig2Config, loss: str, path: Path) -> None:
     axis = rates(cfg)
     cells = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     size = max(1, min(cfg.engine.chunk, _CHUNK_BYTES // (8 * (cfg.steps + 1))))
-    config = _science(cfg, loss) | {"engine": policy._asdict(), "versions": _versions()}
+    config = _science(cfg, loss) | {"engine": policy._asdict(), "versions": versions()}
     store = ChunkStore(path, config, {"chunk": str(size)})
     work = list(sweep.chunks(cfg.seeds, len(cells), size))
     seed, problem = -1, None
@@ -197,7 +202,7 @@ def _compute(cfg: Fig2Config, loss: str, path: Path) -> None:
     store.assemble(len(work), shape, eta_a=axis, eta_b=axis, seed=seeds, step=step)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     import flax
     import jax
     import jaxlib

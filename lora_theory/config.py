@@ -53,6 +53,13 @@ def _one_of(*names: str) -> Any:
     return _rule(f"must be one of {', '.join(names)}", lambda v: v in names)
 
 
+def _ascending(low: int) -> Any:
+    return _rule(
+        f"must be at least three ascending numbers from {low}",
+        lambda v: len(v) >= 3 and v[0] >= low and all(a < b for a, b in zip(v, v[1:], strict=False)),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class TwoLayerConfig:
     """`models.TwoLayerToy` (eq. 3)."""
@@ -172,6 +179,44 @@ class BenchConfig:
     out: str | None = _rule("must be null or a folder", lambda v: v is None or v.strip() != "")
 
 
+@dataclasses.dataclass(frozen=True)
+class SeedsConfig:
+    """Seeds of each model of the claims; a standard error needs two."""
+
+    map: int = _integer(2, 10**6)
+    lattice: int = _integer(2, 10**4)
+    linear: int = _integer(2, 10**6)
+    layer: int = _integer(2, 10**6)
+    two_layer: int = _integer(2, 10**6)
+    rank: int = _integer(2, 10**6)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClaimsConfig:
+    """What `make claims` checks, at which widths, with how many seeds; see `conf/claims.yaml`."""
+
+    only: tuple[str, ...] | None = _rule("must be null or a list of claim ids", lambda v: v != ())
+    widths: tuple[int, ...] = _ascending(4)
+    ranks: tuple[int, ...] = _ascending(1)
+    rank_width: int = _integer(4, 10**5)
+    map_log2_widths: tuple[float, ...] = _ascending(1)
+    seeds: SeedsConfig
+    steps: int = _integer(3, 100)
+    lattice_steps: int = _integer(26, 1000)
+    rate: float = _positive()
+    adam_eps: float = _positive()
+    margin: float = _positive()
+    map_margin: float = _positive()
+    confidence: float = _rule("must be between 0.5 and 1", lambda v: 0.5 < v < 1)
+    out: str | None = _rule("must be null or a folder", lambda v: v is None or v.strip() != "")
+    replot: bool
+    dpi: int = _integer(30, 1200)
+
+    def __post_init__(self) -> None:
+        if max(self.ranks) > self.rank_width:
+            raise ConfigError("ranks", f"must be at most rank_width = {self.rank_width}", self.ranks)
+
+
 def build(schema: type[T], data: Any, path: str = "") -> T:
     """Turn plain data into a schema's frozen record, or say in one line what is wrong.
 
@@ -234,17 +279,21 @@ def _value(hint: Any, rule: Mapping[str, Any], value: Any, path: str) -> Any:
     if groups:
         return _variant(groups, value, path)
     allowed, given = rule["allowed"] if "allowed" in rule else _expected(hint), value
-    if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
-        value = (value,) if type(value) is item else value
-        if not (isinstance(value, list | tuple) and all(type(v) is item for v in value)):
-            raise ConfigError(path, allowed, value)
-        value = tuple(value)
+    several = next((option for option in options if typing.get_origin(option) is tuple), None)
+    if several is not None and not (value is None and type(None) in options):
+        item = typing.get_args(several)[0]
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        if item is float:
+            values = [float(v) if type(v) is int else v for v in values]
+        if not all(type(v) is item for v in values):
+            raise ConfigError(path, allowed, given)
+        value = tuple(values)
     elif float in options and type(value) is int:
         value = float(value)
-    elif typing.get_origin(hint) is not Literal and type(value) not in options:
+    elif several is None and typing.get_origin(hint) is not Literal and type(value) not in options:
         raise ConfigError(path, allowed, value)
-    finite = not isinstance(value, float) or math.isfinite(value)
+    numbers = value if isinstance(value, tuple) else (value,)
+    finite = all(not isinstance(v, float) or math.isfinite(v) for v in numbers)
     if not finite or ("accepts" in rule and not rule["accepts"](value)):
         raise ConfigError(path, allowed, given)
     return value

@@ -160,6 +160,10 @@ class ChunkStore:
                     np.lib.format.write_array_header_2_0(out, header)
                     for index in range(count):
                         out.write(np.ascontiguousarray(self.get(index)[name]).tobytes())
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove all chunks."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _chunk(self, index: int) -> Path:
@@ -194,6 +198,12 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Plain data as JSON, all of it or nothing; numbers that JSON does not know are refused."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
 @contextlib.contextmanager

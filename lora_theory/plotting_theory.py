@@ -1,0 +1,223 @@
+"""The figures of the theory: Figure 1, phase diagrams, exponents, slopes. Plain data to figures."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, Patch, Polygon, Rectangle
+
+from lora_theory.plotting import STYLE
+
+AREAS = {
+    "unstable at once": ("#d9a5a0", "unstable at t = 1"),
+    "unstable": ("#f0d5d0", "unstable later"),
+    "stable, no feature learning": ("#dfe7ef", "stable, no feature learning"),
+}
+LINES = {
+    "A alone": ("#2a7fba", "A learns alone"),
+    "B alone": ("#6a51a3", "B learns alone"),
+    "efficient, but unstable inside": ("#d98c00", "efficient, unstable inside"),
+    "efficient": ("#1a7a2e", "efficient"),
+}
+WRONG = "#ff00ff"
+_MARKERS = {
+    "unstable": ("x", "#8c2d22"),
+    "stable, no feature learning": ("o", "#7a8ca0"),
+    "A alone": ("^", LINES["A alone"][0]),
+    "B alone": ("s", LINES["B alone"][0]),
+    "efficient, but unstable inside": ("D", LINES["efficient, but unstable inside"][0]),
+    "efficient": ("*", LINES["efficient"][0]),
+}
+_UPDATES = {"gd": "gradient descent", "sign": "sign updates"}
+_INITS = {"A": "Init[1]  (B = 0)", "B": "Init[2]  (A = 0)"}
+
+
+def phase_diagrams(diagrams: list[dict[str, Any]], *, every: int = 3) -> Figure:
+    """Predicted regions of (c_a, c_b) as areas, lines and points; measured classes as markers.
+
+    Args:
+        diagrams: of each update and init "update", "init", "areas" (verdict, dimension, corners)
+            and "points" (at, predicted, measured, agrees).
+        every: of an agreeing lattice in twelfths, every third point is drawn; disagreements and
+            undecided points are all drawn.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 7.6), layout="constrained")
+        axes = figure.subplots(2, 2, sharex=True, sharey=True, squeeze=False)
+        for ax, diagram in zip(axes.ravel(), diagrams, strict=False):
+            phase_diagram(ax, diagram, every=every)
+        for ax in axes[-1]:
+            ax.set_xlabel(r"$c_a$,  $\eta_A = \Theta(n^{c_a})$")
+        for ax in axes[:, 0]:
+            ax.set_ylabel(r"$c_b$,  $\eta_B = \Theta(n^{c_b})$")
+        figure.legend(handles=_phase_legend(), loc="outside lower center", ncols=3, frameon=False)
+        points = [point for diagram in diagrams for point in diagram["points"]]
+        wrong = sum(point["agrees"] is False for point in points)
+        figure.suptitle(
+            f"Predicted regions and measured classes: {len(points) - wrong} of {len(points)} points "
+            "in twelfths agree",
+            fontsize=8,
+        )
+    return figure
+
+
+def phase_diagram(ax: Axes, diagram: dict[str, Any], *, every: int = 3) -> None:
+    """One diagram: see `phase_diagrams`."""
+    for area in sorted(diagram["areas"], key=lambda area: -area["dimension"]):
+        corners = np.array(area["corners"])
+        if area["dimension"] == 2:
+            centre = corners.mean(axis=0)
+            order = np.argsort(np.arctan2(*(corners - centre).T[::-1]))
+            colour = AREAS[area["verdict"]][0]
+            ax.add_patch(Polygon(corners[order], facecolor=colour, edgecolor=colour, lw=0.5))
+        elif area["dimension"] == 1:
+            ax.plot(*corners.T, color=LINES[area["verdict"]][0], linewidth=2.5, zorder=2)
+    for i, point in enumerate(diagram["points"]):
+        row, column = divmod(i, round(len(diagram["points"]) ** 0.5))
+        x, y = point["at"]
+        if point["agrees"]:
+            if row % every == 0 and column % every == 0:
+                marker, colour = _MARKERS[point["measured"]]
+                size = 11 if marker == "*" else 3
+                ax.plot(x, y, marker, color=colour, ms=size, mew=0.8, zorder=3)
+        else:
+            shape = "?" if point["agrees"] is None else "X"
+            marker = f"${shape}$" if shape == "?" else shape
+            ax.plot(x, y, marker, color=WRONG, ms=9, zorder=4)
+    ax.axline((0, 0), slope=1, color="#555555", linewidth=0.7, linestyle=":", zorder=2)
+    ax.set(
+        xlim=(-2.12, 1.12),
+        ylim=(-2.12, 1.12),
+        aspect="equal",
+        title=f"{_UPDATES[diagram['update']]}, {_INITS[diagram['init']]}",
+        xticks=[-2, -1.5, -1, -0.5, 0, 0.5, 1],
+        yticks=[-2, -1.5, -1, -0.5, 0, 0.5, 1],
+    )
+
+
+def predicted_measured(claims: list[dict[str, Any]]) -> Figure:
+    """Every exponent of every claim: measured ± two standard errors against predicted."""
+    kinds = {
+        "holds": ("o", "#1f4e9c", "claim that holds"),
+        "other": ("D", "#d95f02", "claim that does not hold"),
+        "control": ("x", "#999999", "control (must be off the line)"),
+    }
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.9), layout="constrained")
+        axes = figure.subplots(1, 2)
+        spread = np.random.default_rng(0)
+        for claim in claims:
+            own = "holds" if claim["verdict"] == "holds" else "other"
+            for kind, rows in ((own, claim["rows"]), ("control", claim["control"]["rows"])):
+                for row in rows:
+                    if row.get("measured") is None or row.get("predicted") is None:
+                        continue
+                    marker, colour, _ = kinds[kind]
+                    numerator, _, denominator = row["predicted"].partition("/")
+                    x = int(numerator) / int(denominator or 1) + spread.uniform(-0.03, 0.03)
+                    ax = axes[0 if row["setting"].startswith("map") else 1]
+                    ax.errorbar(
+                        x,
+                        row["measured"],
+                        yerr=2 * row["error"],
+                        fmt=marker,
+                        color=colour,
+                        ms=3.5,
+                        mew=0.8,
+                        elinewidth=0.8,
+                        alpha=0.8,
+                    )
+        titles = ("scalar map, $n = 2^{1000}$ to $2^{4000}$", "models in vectors")
+        for ax, title in zip(axes, titles, strict=True):
+            ax.axline((0, 0), slope=1, color="black", linewidth=0.7, zorder=0)
+            ax.set(xlabel="predicted exponent (spread sideways by up to 0.03)", title=title)
+            ax.set_aspect("equal", adjustable="datalim")
+        axes[0].set_ylabel("measured exponent ± 2 standard errors")
+        handles = [
+            Line2D([], [], color=colour, marker=marker, linestyle="", ms=4, label=label)
+            for marker, colour, label in kinds.values()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def approaching(curves: list[dict[str, Any]]) -> Figure:
+    """Slopes between neighbouring widths, and the limits that they approach."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+        axes = figure.subplots(1, len(curves), squeeze=False)[0]
+        for ax, curve in zip(axes, curves, strict=True):
+            slopes = np.array(curve["slopes"], float)
+            errors = np.array(curve["errors"], float)
+            ax.axhline(curve["limit"], color="#d95f02", linewidth=1, linestyle="--")
+            ax.errorbar(curve["log2_widths"], slopes, yerr=2 * errors, fmt="o-", ms=2, lw=0.8)
+            ax.set_title(curve["label"], fontsize=7)
+            ax.set(xlabel="$\\log_2 n$", xlim=(0, 122))
+            room = max(float(np.nanmax(np.abs(slopes - curve["limit"]))) * 1.3, 0.05)
+            ax.set_ylim(curve["limit"] - room, curve["limit"] + room)
+        axes[0].set_ylabel("slope between neighbouring widths")
+    return figure
+
+
+def schematic() -> Figure:
+    """Figure 1 as this project draws it: LoRA trains A and B at one rate, LoRA+ at two."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        titles = ("LoRA: one rate", "LoRA+: two rates")
+        rates = (
+            (r"$\eta\, g_A$", r"$\eta\, g_B$"),
+            (r"$\eta_A\, g_A,\;\; \eta_A=\Theta(1/n)$", r"$\eta_B\, g_B,\;\; \eta_B=\Theta(1)$"),
+        )
+        for ax, title, (rate_a, rate_b), wide in zip(
+            figure.subplots(1, 2), titles, rates, (0.12, 0.22), strict=True
+        ):
+            _layer_drawing(ax, rate_a, rate_b, wide)
+            ax.set_title(title, fontsize=9)
+    return figure
+
+
+def _layer_drawing(ax: Axes, rate_a: str, rate_b: str, move_b: float) -> None:
+    ax.set(xlim=(0, 10), ylim=(0, 6.4), aspect="equal")
+    ax.axis("off")
+    ax.add_patch(Rectangle((1, 1.8), 3, 3, facecolor="#dfe7ef", edgecolor="#55677a"))
+    ax.text(2.5, 3.3, "$W^*$\nfrozen", ha="center", va="center", fontsize=9)
+    for corners, colour, name in (
+        ([(5.2, 1.8), (8.8, 1.8), (7.7, 3.1), (6.3, 3.1)], LINES["A alone"][0], "$A$"),
+        ([(6.3, 3.5), (7.7, 3.5), (8.8, 4.8), (5.2, 4.8)], LINES["B alone"][0], "$B$"),
+    ):
+        ax.add_patch(Polygon(corners, facecolor=colour, alpha=0.35, edgecolor=colour))
+        centre = np.mean(corners, axis=0)
+        ax.text(*centre, name, ha="center", va="center", fontsize=10)
+    ax.text(4.9, 0.55, "$Z$  ($n$ coordinates)", ha="center", va="center")
+    ax.text(4.9, 6.05, r"$\bar Z = W^* Z + \frac{\alpha}{r} B A Z$", ha="center", va="center")
+    for start, end in (((4.5, 0.9), (2.5, 1.75)), ((5.3, 0.9), (7, 1.75))):
+        ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="#555"))
+    for start, end in (((2.5, 4.85), (4.5, 5.7)), ((7, 4.85), (5.3, 5.7))):
+        ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="#555"))
+    ax.text(7, 1.35, rate_a, ha="center", va="center", color=LINES["A alone"][0])
+    ax.text(7, 5.2, rate_b, ha="center", va="center", color=LINES["B alone"][0])
+
+
+def _phase_legend() -> list[Any]:
+    markers = [
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=_MARKERS[verdict][0],
+            linestyle="-" if verdict != "efficient" else "",
+            linewidth=2.5,
+            ms=8 if verdict == "efficient" else 4,
+            label=label,
+        )
+        for verdict, (colour, label) in LINES.items()
+    ]
+    return [
+        *(Patch(facecolor=colour, label=label) for colour, label in AREAS.values()),
+        *markers,
+        Line2D([], [], color=WRONG, marker="X", linestyle="", label="measured otherwise"),
+        Line2D([], [], color="#555555", linestyle=":", label="one rate, $c_a = c_b$"),
+    ]
