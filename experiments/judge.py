@@ -2,7 +2,10 @@
 
 import hashlib
 import math
+import os
+import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -51,8 +54,7 @@ class Judge:
         self.cfg = cfg
         cases = [case for claim in claims for case in (*claim.cases, *claim.control)]
         found = {case.setting: None for case in cases if isinstance(case, Exponents)}
-        # Settings that share a compilation, one after the other.
-        self._settings = sorted(found, key=lambda s: (s.model, s.update, s.init, str(s)))
+        self._settings = list(found)
         self._tables: dict[Setting, Table] = {}
         self._classes: dict[tuple[Any, ...], list[Class | None]] = {}
         config = {k: v for k, v in asdict(cfg).items() if k not in ("out", "replot", "dpi", "only")}
@@ -61,15 +63,26 @@ class Judge:
         self._bar = Progress(console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> "Judge":
-        import sys
-
         self._bar.disable = not sys.stderr.isatty()
-        with self._bar as bar:
+        # Settings that share a compilation follow each other; most of the time is compilation,
+        # which leaves Python free, so groups run side by side.
+        groups: dict[Any, list[int]] = {}
+        for i, setting in enumerate(self._settings):
+            groups.setdefault(settings.compiled_with(setting), []).append(i)
+        order = sorted(groups.values(), key=lambda g: self._settings[g[0]].model == "map")
+        with self._bar as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
             task = bar.add_task("claims", total=len(self._settings))
-            for i, setting in enumerate(self._settings):
-                bar.update(task, description=str(setting))
-                self._tables[setting] = self._measured(i, setting)
-                bar.advance(task)
+
+            def run(group: list[int]) -> None:
+                for i in group:
+                    self._tables[self._settings[i]] = self._measured(i, self._settings[i])
+                    bar.advance(task)
+
+            try:
+                list(pool.map(run, order))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
         return self
 
     def __exit__(

@@ -30,6 +30,11 @@ _TWELFTH_MARGIN = 1 / 24
 _RANK_RATES = {"A": -0.5, "B": -1.0}
 
 
+def compiled_with(setting: Setting) -> tuple[Any, ...]:
+    """What decides the compilation; settings of one such key should follow each other."""
+    return setting.model, setting.update, setting.init, setting.start, setting.gamma
+
+
 def measure(setting: Setting, cfg: ClaimsConfig) -> Table:
     """Run one setting at all widths (or ranks) and seeds."""
     return _measure_map(setting, cfg) if setting.model == "map" else _measure_model(setting, cfg)
@@ -81,13 +86,13 @@ def _measure_model(setting: Setting, cfg: ClaimsConfig) -> Table:
 
 
 def _rates(setting: Setting, cfg: ClaimsConfig) -> Callable[[int], tuple[float, float]]:
-    n = 1.0
+    k = float(getattr(cfg.rates, setting.model) * setting.constant)
     if setting.model == "rank" and setting.update != "gd":
-        n = cfg.rank_width ** _RANK_RATES[setting.init]
+        k *= cfg.rank_width ** _RANK_RATES[setting.init]
 
     def rates(width: int) -> tuple[float, float]:
-        eta_a = 0.0 if setting.c_a is None else cfg.rate * n * float(width) ** float(setting.c_a)
-        return eta_a, cfg.rate * n * float(width) ** float(setting.c_b)
+        eta_a = 0.0 if setting.c_a is None else k * float(width) ** float(setting.c_a)
+        return eta_a, k * float(width) ** float(setting.c_b)
 
     return rates
 
@@ -112,7 +117,7 @@ def _setup(
 ) -> Callable[[int, Any], tuple[Any, Any, Any]]:
     """(width or rank, key) -> (model, x, y); one object a model, so that compilations are shared.
 
-    Targets of the layer are far away (±10): its residual keeps its sign for the few steps that are
+    Targets of the layer are far away (±100): its residual keeps its sign for the few steps that are
     taken, so that sign updates do not come back to where they started.
     """
     import jax
@@ -132,7 +137,7 @@ def _setup(
 
     def layer(n: int, key: Any) -> tuple[Any, Any, Any]:
         key_data, key_model = jax.random.split(key)
-        return LayerToy(n, 4, init=init, key=key_model), *batch(n, 4, 10.0, key_data)
+        return LayerToy(n, 4, init=init, key=key_model), *batch(n, 4, 100.0, key_data)
 
     def two_layer(n: int, key: Any) -> tuple[Any, Any, Any]:
         key_data, key_model = jax.random.split(key)
@@ -145,7 +150,7 @@ def _setup(
             rank_width, r, alpha=1.0, gamma=float(gamma), init=init, key=key_model
         )
         toy.lora.lora_b[...] *= jnp.asarray(float(r) ** float(start), toy.lora.lora_b.dtype)
-        return toy, *batch(rank_width, 1, 10.0, key_data)
+        return toy, *batch(rank_width, 4, 100.0, key_data)
 
     return {"linear": linear_toy, "layer": layer, "two_layer": two_layer, "rank": rank}[model]
 
@@ -222,11 +227,11 @@ def _bounds(logs: np.ndarray, widths: np.ndarray, confidence: float) -> tuple[An
 
     x = widths - widths.mean()
     zero = np.isneginf(logs).all(axis=(-1, -2))
-    with np.errstate(invalid="ignore"):
-        slopes = logs @ (x / (x @ x))
     half = stdtrit(logs.shape[-2] - 1, (1 + confidence) / 2) / math.sqrt(logs.shape[-2])
-    spread = half * slopes.std(axis=-1, ddof=1)
-    low, high = slopes.mean(axis=-1) - spread, slopes.mean(axis=-1) + spread
+    with np.errstate(invalid="ignore"):  # A run that is exactly 0 here and not there decides nothing.
+        slopes = logs @ (x / (x @ x))
+        spread = half * slopes.std(axis=-1, ddof=1)
+        low, high = slopes.mean(axis=-1) - spread, slopes.mean(axis=-1) + spread
     return np.where(zero, -np.inf, low), np.where(zero, -np.inf, high)
 
 

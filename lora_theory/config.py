@@ -191,6 +191,16 @@ class SeedsConfig:
     rank: int = _integer(2, 10**6)
 
 
+@dataclasses.dataclass(frozen=True)
+class RatesConfig:
+    """The constants k_a = k_b of η_a = k_a n^c_a, η_b = k_b n^c_b, by model of the claims."""
+
+    linear: float = _positive()
+    layer: float = _positive()
+    two_layer: float = _positive()
+    rank: float = _positive()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClaimsConfig:
     """What `make claims` checks, at which widths, with how many seeds; see `conf/claims.yaml`."""
@@ -203,7 +213,7 @@ class ClaimsConfig:
     seeds: SeedsConfig
     steps: int = _integer(3, 100)
     lattice_steps: int = _integer(26, 1000)
-    rate: float = _positive()
+    rates: RatesConfig
     adam_eps: float = _positive()
     margin: float = _positive()
     map_margin: float = _positive()
