@@ -198,6 +198,18 @@ class Rule:
     B alone: c_b = 0
     stable, no feature learning: c_b < 0
     unstable from t = 1: c_b > 0
+
+    And full fine-tuning of the same layer, one matrix with one rate, ΔW Z = Θ(n) η:
+
+    >>> def run(init, eta):
+    ...     z = ONE
+    ...     while True:
+    ...         dz = eta * N
+    ...         z = z + dz
+    ...         yield Step(z, {"delta1": dz}, {})
+    >>> full = Rule("full fine-tuning, sign updates", run, ("c",), width_rates("eta"), ("W*",))
+    >>> [str(region) for region in efficient(full, "W*")]
+    ['True: c = -1']
     """
 
     name: str
@@ -258,7 +270,7 @@ def width_rates(*names: str) -> Callable[..., dict[str, Power]]:
 
 
 # Sizes of (B, Z_A) at the start: Init[1], Init[2], and both random.
-START = {"A": (ZERO, ONE), "B": (ONE, ZERO), "both": (ONE, ONE)}
+START = {"A": (ZERO, ONE), "B": (ONE, ZERO), "B unit": (ONE, ZERO), "both": (ONE, ONE)}
 
 
 def processed(gradient: Power) -> Power:
@@ -304,14 +316,28 @@ def _two_layer_gd(init: str, eta_a: Power, eta_b: Power) -> Iterator[Step]:
         yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
 
 
+def _two_layer_sign(init: str, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+    """Eq. 3 with sign updates: ΔB is aligned with W_out, so it moves S by n · n^−1/2 η_b."""
+    b, z_a = START[init]
+    s = ONE
+    while True:
+        dz_a, db = eta_a * N, eta_b
+        ds = db * N * N ** "-1/2"
+        deltas = {"delta1": s * dz_a, "delta2": ds * z_a, "delta3": ds * dz_a}
+        other = {"delta1_Z_B": b * dz_a, "delta2_Z_B": db * z_a, "dB": db}
+        b, s, z_a = b + db, s + ds, z_a + dz_a
+        yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
+
+
 def _rank_sign(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
-    """Sign updates of a layer with multiplier r^−γ and one rate; B ~ N(0, 1/r) under Init[2].
+    """Sign updates of a layer with multiplier r^−γ and one rate; under Init[2] B ~ N(0, 1/r)
+    ("B") or N(0, 1) ("B unit").
 
     Sums over the r coordinates add up (r) where a factor has moved, since sign updates align
     ΔB_ij with Z_A,j and ΔZ_A,j with B_ij; against a random B they do not (r^1/2).
     """
     b, z_a = START[init]
-    random_b, moved_b = b * R ** "-1/2", ZERO
+    random_b, moved_b = b * (R ** "-1/2" if init == "B" else ONE), ZERO
     f = ZERO
     while True:
         dz_a, db = eta * N * processed(random_b + moved_b), eta * processed(z_a)
@@ -322,7 +348,8 @@ def _rank_sign(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
         }
         moved_b, z_a = moved_b + db, z_a + dz_a
         f = f + deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
-        yield Step(f, deltas, {"B": random_b + moved_b, "Z_A": z_a})
+        dz_b = deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
+        yield Step(f, deltas, {"B": random_b + moved_b, "Z_A": z_a}, {"dZ_B": dz_b})
 
 
 def _rank_gd(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
@@ -348,8 +375,9 @@ LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, ("A"
 TWO_LAYER_GD = Rule(
     "gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, ("both",)
 )
+TWO_LAYER_SIGN = Rule("sign updates of the two-layer toy", _two_layer_sign, *_TWO_RATES, ("both",))
 _RANK = (("c", "e", "gamma"), _rank_rates)
-RANK_SIGN = Rule("sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B"))
+RANK_SIGN = Rule("sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B", "B unit"))
 RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, ("A",))
 
 
@@ -417,8 +445,14 @@ def classify(rule: Rule, init: str, exponents: Mapping[str, Any]) -> Class:
 
 def first_unstable(rule: Rule, init: str, exponents: Mapping[str, Any], limit: int = 1000) -> int:
     """The first t at which f is not O(1); 0 if there is none up to `limit`."""
-    steps = itertools.islice(rule.steps(init, exponents), limit)
-    return next((t for t, step in enumerate(steps, 1) if step.f.compare(ONE) > 0), 0)
+    before: Step | None = None
+    for t, step in enumerate(itertools.islice(rule.steps(init, exponents), limit), 1):
+        if step.f.compare(ONE) > 0:
+            return t
+        if t > SETTLED and before is not None and not _differ(before, step):
+            return 0
+        before = step
+    return 0
 
 
 def _classify(steps: Iterator[Step]) -> Class:
@@ -426,8 +460,8 @@ def _classify(steps: Iterator[Step]) -> Class:
         step = next(steps)
         if step.f.compare(ONE) > 0:
             return Class(Verdict.UNSTABLE, t)
-    before, last = step.sizes(), next(steps)
-    if any(size.compare(before[name]) for name, size in last.sizes().items()):
+    last = next(steps)
+    if _differ(step, last):
         return Class(Verdict.UNSTABLE)
     alone = [last.deltas[name] for name in ("delta1", "delta2") if name in last.deltas]
     learns = [delta.compare(ONE) == 0 for delta in alone]
@@ -437,6 +471,11 @@ def _classify(steps: Iterator[Step]) -> Class:
     if not any(learns):
         return Class(Verdict.NO_LEARNING)
     return Class(Verdict.A_ALONE if learns[0] else Verdict.B_ALONE)
+
+
+def _differ(before: Step, after: Step) -> bool:
+    sizes = before.sizes()
+    return any(size.compare(sizes[name]) for name, size in after.sizes().items())
 
 
 class Region(NamedTuple):

@@ -1,0 +1,163 @@
+"""Slope fits on data with known slopes and noise; tables; tests of equivalence."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lora_theory.slopes import Slope, Table, compare, fit
+
+WIDTHS = np.array([6.0, 7.0, 8.0, 9.0, 10.0])
+
+
+def noisy(rng, slope, seeds, kind):
+    """log2 |v| (W, S) with noise as measured sizes have it: skewed, and wider at small n."""
+    shape = (WIDTHS.size, seeds)
+    if kind == "normal":
+        noise = rng.normal(size=shape)
+    elif kind == "log of |N|":
+        noise = np.log2(np.abs(rng.normal(size=shape)))
+    else:
+        noise = rng.normal(size=shape) * (4 / WIDTHS[:, None]) ** 2 + rng.normal(size=seeds)
+    return slope * WIDTHS[:, None] + noise
+
+
+@pytest.mark.parametrize("kind", ["normal", "log of |N|", "wider at small n"])
+@pytest.mark.parametrize("seeds", [5, 40])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_intervals_cover_as_often_as_they_say(kind, seeds, confidence):
+    rng = np.random.default_rng([seeds, int(100 * confidence)])
+    trials, covered = 1500, 0
+    for _ in range(trials):
+        slope = fit(WIDTHS, noisy(rng, 0.3, seeds, kind))
+        covered += abs(slope.value - 0.3) <= slope.half_width(confidence)
+    # Within four standard errors of a binomial count.
+    error = math.sqrt(confidence * (1 - confidence) / trials)
+    assert abs(covered / trials - confidence) < 4 * error
+
+
+def test_naive_errors_do_not_cover():
+    """Control: the residuals' own error, blind to what one seed's widths have in common."""
+    rng = np.random.default_rng(1)
+    trials, covered = 600, 0
+    for _ in range(trials):
+        tilt = rng.normal(size=20) * 0.5  # Each seed has a slope of its own.
+        logs = (0.3 + tilt) * WIDTHS[:, None] + 0.1 * rng.normal(size=(WIDTHS.size, 20))
+        found = stats.linregress(WIDTHS, logs.mean(axis=1))
+        covered += abs(found.slope - 0.3) <= 1.96 * found.stderr
+    assert covered / trials < 0.5
+
+
+def test_median_fit_covers_and_shrugs_off_outliers():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(150):
+        logs = noisy(rng, 0.3, 60, "normal")
+        logs[0, :6] = 1e3
+        slope = fit(WIDTHS, logs, "median")
+        covered += abs(slope.value - 0.3) <= 2 * slope.error
+    assert covered > 115
+    assert abs(fit(WIDTHS, logs).value - 0.3) > 1
+
+
+def test_zero_is_said_and_not_minus_infinity():
+    assert str(fit(WIDTHS, np.full((5, 4), -np.inf))) == "identically zero"
+    logs = noisy(np.random.default_rng(0), 0.0, 100, "normal")
+    logs[2, 0] = -np.inf
+    some = fit(WIDTHS, logs)
+    assert some.seeds == 99
+    assert some.note == "1 seeds exactly 0, left out"
+    logs[2, :30] = -np.inf
+    assert str(fit(WIDTHS, logs)) == "exactly 0 in 30% of seeds"
+    logs[1, 50] = np.nan
+    assert "overflow" in str(fit(WIDTHS, logs))
+
+
+@pytest.mark.parametrize(
+    ("widths", "logs", "statistic", "message"),
+    [
+        (WIDTHS[:2], np.zeros((2, 4)), "mean", "widths: a slope needs at least three"),
+        (WIDTHS, np.zeros((5, 1)), "mean", "seeds: an error needs at least two"),
+        (WIDTHS, np.zeros((5, 4)), "mode", "statistic: must be mean or median"),
+    ],
+)
+def test_too_little_to_fit_is_named(widths, logs, statistic, message):
+    with pytest.raises(ValueError, match=message):
+        fit(widths, logs, statistic)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "predicted", "verdict"),
+    [
+        (0.02, 0.01, 0.0, "holds"),
+        (0.30, 0.01, 0.0, "fails"),
+        (0.09, 0.03, 0.0, "undecided"),
+        (0.12, 0.03, 0.0, "undecided"),
+        (0.02, 0.50, 0.0, "undecided"),
+        (0.52, 0.01, 0.5, "holds"),
+        (0.02, 0.01, None, "fails"),
+    ],
+)
+def test_equivalence(value, error, predicted, verdict):
+    found = compare(Slope(value, error, 200), predicted, margin=0.1, confidence=0.95)
+    assert found.verdict == verdict
+    if verdict == "undecided":
+        # With the seeds that it asks for, the same estimate would be decided.
+        seeds = found.seeds_needed
+        again = Slope(value, error * math.sqrt(200 / seeds), seeds)
+        assert compare(again, predicted, margin=0.1, confidence=0.95).verdict != "undecided"
+
+
+def test_equivalence_of_zeros_and_of_nothing():
+    zero = Slope(math.nan, math.nan, 10, zero=True)
+    none = Slope(math.nan, math.nan, 10, note="overflow")
+    assert compare(zero, None, margin=0.1, confidence=0.95).verdict == "holds"
+    assert compare(zero, 0.0, margin=0.1, confidence=0.95).verdict == "fails"
+    assert compare(none, 0.0, margin=0.1, confidence=0.95) == ("undecided", None)
+
+
+def test_wrong_holds_are_as_rare_as_the_confidence_says():
+    """At the edge of the margin a claim that is wrong comes out as "holds" in 2.5 % of cases."""
+    rng = np.random.default_rng(5)
+    held = sum(
+        compare(
+            fit(WIDTHS, noisy(rng, 0.1, 3000, "normal")[:, :300]), 0.0, margin=0.1, confidence=0.95
+        ).verdict
+        == "holds"
+        for _ in range(400)
+    )
+    assert held <= 22
+
+
+def table():
+    logs = np.arange(5 * 3 * 2.0).reshape(5, 3, 2)
+    return Table(WIDTHS, np.array([1, 2]), {"f": logs, "B": logs - 100})
+
+
+def test_table_is_tidy(tmp_path):
+    columns = table().columns()
+    assert {len(column) for column in columns.values()} == {60}
+    row = [
+        i
+        for i in range(60)
+        if columns["quantity"][i] == "B"
+        and columns["t"][i] == 2
+        and columns["seed"][i] == 1
+        and columns["log2_width"][i] == 8.0
+    ]
+    assert columns["log2_magnitude"][row] == table().logs["B"][2, 1, 1]
+    table().save(tmp_path / "t.csv")
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    assert lines[0] == "log2_width,seed,t,quantity,log2_magnitude"
+    assert len(lines) == 61
+
+
+def test_slopes_of_a_table():
+    assert table().slope("f", 1) == Slope(6.0, 0.0, 3)
+    assert [s.value for s in table().successive("f", 2)] == [6.0] * 4
+    assert "+6.000 ± 0.000" in table().summary()
+    with pytest.raises(ValueError, match=r"quantity: must be one of f, B \(got 'C'\)"):
+        table().slope("C", 1)
+    with pytest.raises(ValueError, match=r"t: must be one of 1, 2 \(got 7\)"):
+        table().slope("f", 7)
