@@ -7,56 +7,87 @@ python -m experiments.claims replot=true          # only draw, from saved result
 
 import json
 import sys
+import textwrap
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments import cli
 from lora_theory.config import ClaimsConfig, ConfigError
+
+if TYPE_CHECKING:
+    from lora_theory.predictions import Claim
 
 
 def claims(cfg: ClaimsConfig, folders: cli.Folders) -> None:
     """Measure, judge, write, draw, print; exit status 1 if the record is contradicted."""
     from experiments.grid import check_writable
-    from lora_theory.results import ResultsError, write_json
+    from lora_theory.results import atomic_write, write_json
 
-    check_writable(folders)
     path = folders.results / "claims.json"
     if cfg.replot:
-        try:
-            report = json.loads(path.read_text())
-        except (OSError, ValueError):
-            raise ResultsError(f"{path}: no report to draw; run without replot=true") from None
+        report = _saved(path)
+        check_writable(folders)
     else:
-        report = _report(cfg, path)
+        chosen = _chosen(cfg)
+        check_writable(folders)
+        report = _report(cfg, path, chosen)
         write_json(path, report)
-    written = [path, *_figures(report, folders.figures, cfg.dpi)]
+    with atomic_write(path.with_suffix(".md")) as file:
+        file.write(("\n".join(markdown(report)) + "\n").encode())
+    written = [path, path.with_suffix(".md"), *_figures(report, folders.figures, cfg.dpi)]
     print("\n".join(table(report)))
-    print("files:", *(cli.shown(file) for file in written))
+    print("\nfiles:", *(cli.shown(file) for file in written))
     print(summary(report), flush=True)
     if broken(report):
         sys.exit(1)
 
 
 def table(report: dict[str, Any]) -> list[str]:
-    """One line per claim: its verdict, its worst exponent, and what became of its control."""
-    config = report["config"]
-    confidence = config["confidence"]
+    """Each claim: its verdict, its worst exponent, and what became of its control."""
+    lines = [*textwrap.wrap(_legend(report), 100)]
+    for claim in report["claims"]:
+        said = textwrap.wrap(f"{claim['statement']} ({claim['source']})", 90)
+        lines += ["", f"{claim['verdict'].upper():<10}{claim['id']}"]
+        lines += [f"{'':<10}{line}" for line in (*said, *_evidence(claim))]
+    return lines
+
+
+def markdown(report: dict[str, Any]) -> list[str]:
+    """The same as a table for the README."""
     lines = [
-        f"holds / fails: the {confidence:.0%} intervals (Student t over seeds, together for a "
-        f"claim's exponents) lie inside / outside ±{config['margin']:g} of the prediction "
-        f"(±{config['map_margin']:g} for the scalar map); else undecided",
-        "shown: the exponent that is furthest from its prediction, ± standard error",
+        f"{_legend(report)}. {summary(report)}.",
+        "",
+        "| claim | what it says | source | measured | where | verdict | control, which must fail |",
+        "|---|---|---|---|---|---|---|",
     ]
     for claim in report["claims"]:
-        lines += [
-            "",
-            f"{claim['verdict'].upper():<10}{claim['id']}  ({claim['source']})",
-            f"{'':<10}{claim['statement']}",
-            *(f"{'':<10}{line}" for line in _evidence(claim)),
-        ]
+        worst, control = _worst(claim), _worst(claim["control"])
+        verdict = f"**{claim['verdict']}**"
+        if claim["recorded"] == "fails":
+            verdict += f": {claim['reason']}"
+        cells = (
+            f"`{claim['id']}`",
+            claim["statement"],
+            claim["source"],
+            worst["found"],
+            worst["where"],
+            verdict,
+            f"{claim['wrong']}: {control['found']}: {claim['control']['verdict']}",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return lines
+
+
+def _legend(report: dict[str, Any]) -> str:
+    config = report["config"]
+    return (
+        f"A claim holds (fails) if the {config['confidence']:.0%} intervals of its exponents "
+        "(Student t over seeds, Bonferroni over the claim's exponents) lie inside (outside) "
+        f"±{config['margin']:g} of the prediction, ±{config['map_margin']:g} for the scalar map, "
+        "and is undecided otherwise; shown is the exponent furthest from its prediction, "
+        "± standard error"
+    )
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -64,10 +95,9 @@ def summary(report: dict[str, Any]) -> str:
     verdicts = [claim["verdict"] for claim in report["claims"]]
     caught = sum(claim["control"]["verdict"] == "fails" for claim in report["claims"])
     controls = "all caught" if caught == len(verdicts) else f"only {caught} caught"
-    counts = (verdicts.count(name) for name in ("holds", "fails", "undecided"))
-    h, f, u = counts
+    hold, fail, undecided = (verdicts.count(name) for name in ("holds", "fails", "undecided"))
     return (
-        f"{len(verdicts)} claims: {h} hold, {f} fail, {u} undecided; "
+        f"{len(verdicts)} claims: {hold} hold, {fail} fail, {undecided} undecided; "
         f"{len(verdicts)} controls, {controls}"
     )
 
@@ -85,31 +115,53 @@ def broken(report: dict[str, Any]) -> list[str]:
 def _evidence(claim: dict[str, Any]) -> list[str]:
     control = claim["control"]
     caught = "caught" if control["verdict"] == "fails" else f"NOT CAUGHT: {control['verdict']}"
-    lines = [_worst(claim), f"control: {claim['wrong']}: {_worst(control)} — {caught}"]
+    worst, wrong = _worst(claim), _worst(control)
+    count = f" (worst of {len(claim['rows'])})" if len(claim["rows"]) > 1 else ""
+    lines = [
+        f"measured: {worst['found']}{count}",
+        f"          {worst['where']}",
+        f"control:  {claim['wrong']}",
+        f"          {wrong['found']}: {caught}",
+    ]
     if claim["verdict"] == "undecided" and claim["seeds_needed"]:
         lines.append(f"about {claim['seeds_needed']} seeds would decide")
     if claim["recorded"] == "fails":
-        lines.append(f"why: {claim['reason']}")
-    if claim["recorded"] == "holds" and claim["verdict"] != "holds":
+        lines += textwrap.wrap(f"why: {claim['reason']}", 90)
+    elif claim["verdict"] != "holds":
         lines.append("CONTRADICTS THE RECORD: recorded as holding")
     return lines
 
 
-def _worst(judged: dict[str, Any]) -> str:
-    rows = judged["rows"]
-    row = max(rows, key=lambda row: row["badness"])
-    count = f" (worst of {len(rows)})" if len(rows) > 1 else ""
-    return f"{row['text']}{count}"
+def _worst(judged: dict[str, Any]) -> dict[str, Any]:
+    return max(judged["rows"], key=lambda row: row["badness"])
 
 
-def _report(cfg: ClaimsConfig, path: Path) -> dict[str, Any]:
-    from experiments.judge import Judge
-    from lora_theory import predictions
+def _saved(path: Path) -> dict[str, Any]:
+    from lora_theory.results import ResultsError
 
     try:
-        chosen = predictions.claims(cfg.only)
-    except ValueError as error:
-        raise ConfigError("only", *str(error).removesuffix(")").split(" (got ")) from None
+        report: dict[str, Any] = json.loads(path.read_text())
+        summary(report)
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: no report to draw; run without replot=true") from None
+    except (ValueError, KeyError, TypeError):
+        raise ResultsError(f"{path}: damaged or no report; run without replot=true") from None
+    return report
+
+
+def _chosen(cfg: ClaimsConfig) -> "list[Claim]":
+    from lora_theory import predictions
+
+    known = [claim.id for claim in predictions.claims()]
+    for name in cfg.only or ():
+        if name not in known:
+            raise ConfigError("only", f"must be among {', '.join(known)}", name)
+    return predictions.claims(cfg.only)
+
+
+def _report(cfg: ClaimsConfig, path: Path, chosen: "list[Claim]") -> dict[str, Any]:
+    from experiments.judge import Judge
+
     with Judge(cfg, path, chosen) as judge:
         judged = [judge.claim(claim) for claim in chosen]
         phases = judge.phase_diagrams()
@@ -129,11 +181,6 @@ def _figures(report: dict[str, Any], folder: Path, dpi: int) -> list[Path]:
         "slopes": theory.approaching(report["slopes"]),
     }
     return [file for name, f in figures.items() for file in save(f, folder / name, dpi=dpi)]
-
-
-def exact(value: Fraction | None) -> str:
-    """An exponent as text."""
-    return "zero" if value is None else str(value)
 
 
 if __name__ == "__main__":

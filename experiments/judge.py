@@ -31,10 +31,9 @@ _BOX = (Fraction(-13, 6), Fraction(7, 6))
 _DIAGRAMS = tuple((update, init) for update in ("gd", "sign") for init in ("A", "B"))
 # Curves of the figure of approaching slopes: (label, update, init, c_a, c_b, quantity, t, limit).
 _APPROACHES = (
-    ("Init[1], GD, (−1, 0): δ¹", "gd", "A", "-1", "0", "delta1", 3, "0"),
-    ("Init[1], sign, (−1/2, −1/2): Z_A", "sign", "A", "-1/2", "-1/2", "Z_A", 3, "1/2"),
-    ("Init[1], sign, (−3/4, −1/4): δ²", "sign", "A", "-3/4", "-1/4", "delta2", 4, "0"),
-    ("Init[1], GD, (−1/2, −5/12): f", "gd", "A", "-1/2", "-5/12", "f", 5, "-1/12"),
+    ("$Z_A$, sign, Init[1], (−1/2, −1/2)", "sign", "A", "-1/2", "-1/2", "Z_A", 3, "1/2"),
+    (r"$\delta^2$, sign, Init[1], (−3/4, −1/4)", "sign", "A", "-3/4", "-1/4", "delta2", 4, "0"),
+    ("$f$, GD, Init[1], (−1/2, −5/12)", "gd", "A", "-1/2", "-5/12", "f", 4, "-1/6"),
 )
 
 
@@ -166,7 +165,9 @@ class Judge:
         count = sum(len(case.predicted) for case in cases if isinstance(case, Exponents))
         rows = [row for case in cases for row in self._rows(case, max(count, 1))]
         verdicts = {row["verdict"] for row in rows}
-        verdict = "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
+        verdict = (
+            "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
+        )
         needed = [row["seeds_needed"] for row in rows if row["verdict"] == "undecided"]
         decided = verdict != "undecided" or None in needed
         return {
@@ -208,8 +209,9 @@ class Judge:
             "verdict": result.verdict,
             "seeds_needed": result.seeds_needed,
             "badness": _badness(slope, number, margin, confidence),
-            "text": f"{name}: predicted {shown}, measured {slope} at t = {case.t}; {setting}; "
-            f"{base} = 2^{ends[0]:g} to 2^{ends[1]:g}, {slope.seeds} seeds",
+            "found": f"{name}: {shown} predicted, {slope} measured",
+            "where": f"{setting}; t = {case.t}; {base} = 2^{ends[0]:g} to 2^{ends[1]:g}; "
+            f"{slope.seeds} seeds",
         }
 
     def _phase_row(self, case: Phase) -> dict[str, Any]:
@@ -226,8 +228,9 @@ class Judge:
             "verdict": verdict,
             "seeds_needed": None,
             "badness": 1e9 if wrong else float(open_points),
-            "text": f"{right} of {len(predicted)} points agree; scalar map, "
-            f"n = 2^{self.cfg.map_log2_widths[0]:g} to 2^{self.cfg.map_log2_widths[-1]:g}, "
+            "found": f"{right} of {len(predicted)} points agree",
+            "where": f"map, {case.update}, Init[{'AB'.index(case.init) + 1}]; "
+            f"n = 2^{self.cfg.map_log2_widths[0]:g} to 2^{self.cfg.map_log2_widths[-1]:g}; "
             f"{self.cfg.seeds.lattice} seeds",
         }
 
@@ -245,8 +248,8 @@ def _identity_row(case: Identity) -> dict[str, Any]:
         "verdict": "holds" if gap <= _IDENTITY_GAP else "fails",
         "seeds_needed": None,
         "badness": gap / _IDENTITY_GAP,
-        "text": f"|Δf − {' − '.join(case.contributions)}| ≤ {gap:.1e} |Δf|; linear toy, float64, "
-        f"n = 64, {_IDENTITY_SEEDS} seeds",
+        "found": f"|Δf − {' − '.join(case.contributions)}| ≤ {gap:.1e} |Δf|",
+        "where": f"linear, gd, both random; float64; n = 64; {_IDENTITY_SEEDS} seeds",
     }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_theory import linear
-from lora_theory.config import ClaimsConfig
+from lora_theory.config import ClaimsConfig, ConfigError
 from lora_theory.exponents import Class, Verdict
 from lora_theory.predictions import Phase, Setting
 from lora_theory.slopes import Table
@@ -38,11 +38,6 @@ def compiled_with(setting: Setting) -> tuple[Any, ...]:
 def measure(setting: Setting, cfg: ClaimsConfig) -> Table:
     """Run one setting at all widths (or ranks) and seeds."""
     return _measure_map(setting, cfg) if setting.model == "map" else _measure_model(setting, cfg)
-
-
-def seeds_of(setting: Setting, cfg: ClaimsConfig) -> int:
-    """How many seeds the config gives to a setting's model."""
-    return int(getattr(cfg.seeds, setting.model))
 
 
 def map_table(log2_widths: np.ndarray, run: "Trajectory") -> Table:
@@ -72,17 +67,19 @@ def _measure_map(setting: Setting, cfg: ClaimsConfig) -> Table:
 
 
 def _measure_model(setting: Setting, cfg: ClaimsConfig) -> Table:
-    from lora_theory.measure import coordinate_check
+    from lora_theory.measure import EpsilonError, coordinate_check
 
-    ranks = setting.model == "rank"
-    return coordinate_check(
-        _setup(setting.model, setting.init, setting.start, setting.gamma, cfg.rank_width),
-        _optimizer(setting.update, cfg.adam_eps),
-        _rates(setting, cfg),
-        cfg.ranks if ranks else cfg.widths,
-        seeds=seeds_of(setting, cfg),
-        steps=cfg.steps,
-    )
+    try:
+        return coordinate_check(
+            _setup(setting.model, setting.init, setting.start, setting.gamma, cfg.rank_width),
+            _optimizer(setting.update, cfg.adam_eps),
+            _rates(setting, cfg),
+            cfg.ranks if setting.model == "rank" else cfg.widths,
+            seeds=getattr(cfg.seeds, setting.model),
+            steps=cfg.steps,
+        )
+    except EpsilonError as error:
+        raise ConfigError("adam_eps", f"{error} ({setting})", cfg.adam_eps) from None
 
 
 def _rates(setting: Setting, cfg: ClaimsConfig) -> Callable[[int], tuple[float, float]]:
@@ -146,9 +143,7 @@ def _setup(
 
     def rank(r: int, key: Any) -> tuple[Any, Any, Any]:
         key_data, key_model = jax.random.split(key)
-        toy = LayerToy(
-            rank_width, r, alpha=1.0, gamma=float(gamma), init=init, key=key_model
-        )
+        toy = LayerToy(rank_width, r, alpha=1.0, gamma=float(gamma), init=init, key=key_model)
         toy.lora.lora_b[...] *= jnp.asarray(float(r) ** float(start), toy.lora.lora_b.dtype)
         return toy, *batch(rank_width, 4, 100.0, key_data)
 
@@ -228,7 +223,9 @@ def _bounds(logs: np.ndarray, widths: np.ndarray, confidence: float) -> tuple[An
     x = widths - widths.mean()
     zero = np.isneginf(logs).all(axis=(-1, -2))
     half = stdtrit(logs.shape[-2] - 1, (1 + confidence) / 2) / math.sqrt(logs.shape[-2])
-    with np.errstate(invalid="ignore"):  # A run that is exactly 0 here and not there decides nothing.
+    with np.errstate(
+        invalid="ignore"
+    ):  # A run that is exactly 0 here and not there decides nothing.
         slopes = logs @ (x / (x @ x))
         spread = half * slopes.std(axis=-1, ddof=1)
         low, high = slopes.mean(axis=-1) - spread, slopes.mean(axis=-1) + spread

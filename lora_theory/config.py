@@ -6,6 +6,7 @@ config is refused before anything is loaded.
 
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import types
@@ -56,7 +57,7 @@ def _one_of(*names: str) -> Any:
 def _ascending(low: int) -> Any:
     return _rule(
         f"must be at least three ascending numbers from {low}",
-        lambda v: len(v) >= 3 and v[0] >= low and all(a < b for a, b in zip(v, v[1:], strict=False)),
+        lambda v: len(v) >= 3 and v[0] >= low and all(a < b for a, b in itertools.pairwise(v)),
     )
 
 
@@ -224,7 +225,9 @@ class ClaimsConfig:
 
     def __post_init__(self) -> None:
         if max(self.ranks) > self.rank_width:
-            raise ConfigError("ranks", f"must be at most rank_width = {self.rank_width}", self.ranks)
+            raise ConfigError(
+                "ranks", f"must be at most rank_width = {self.rank_width}", self.ranks
+            )
 
 
 def build(schema: type[T], data: Any, path: str = "") -> T:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from lora_theory.polyhedra import Cell, Form, Undecided
+from lora_theory.polyhedra import Cell, Form, UndecidedError
 
 # After so many steps a rule has settled, or it grows for ever: a max-plus recursion of k sizes
 # that still changes after k steps has a positive cycle (as in Bellman and Ford's algorithm). The
@@ -250,13 +250,17 @@ class Unknown(NamedTuple):
 
     def of(self, base: Power) -> Power:
         """`base` (n or r) raised to this exponent."""
-        gamma, rho = (tuple(base_exponent * c for c in self.form) for base_exponent in _orders(base))
+        gamma, rho = (
+            tuple(base_exponent * c for c in self.form) for base_exponent in _orders(base)
+        )
         return Power._of((gamma, rho), self.cell)
 
 
 def _orders(base: Power) -> tuple[Fraction, Fraction]:
-    assert base.gamma is not None and base.rho is not None
-    return base.gamma, base.rho
+    gamma, rho = base.gamma, base.rho
+    assert gamma is not None
+    assert rho is not None
+    return gamma, rho
 
 
 def width_rates(*names: str) -> Callable[..., dict[str, Power]]:
@@ -372,12 +376,12 @@ def _rank_rates(c: Unknown, e: Unknown, gamma: Unknown) -> dict[str, Power]:
 _TWO_RATES = (("c_a", "c_b"), width_rates("eta_a", "eta_b"))
 LINEAR_GD = Rule("gradient descent on the linear toy", _linear_gd, *_TWO_RATES, ("A", "B"))
 LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, ("A", "B"))
-TWO_LAYER_GD = Rule(
-    "gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, ("both",)
-)
+TWO_LAYER_GD = Rule("gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, ("both",))
 TWO_LAYER_SIGN = Rule("sign updates of the two-layer toy", _two_layer_sign, *_TWO_RATES, ("both",))
 _RANK = (("c", "e", "gamma"), _rank_rates)
-RANK_SIGN = Rule("sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B", "B unit"))
+RANK_SIGN = Rule(
+    "sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B", "B unit")
+)
 RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, ("A",))
 
 
@@ -520,7 +524,7 @@ def solve(
         unknown = {name: Unknown(cell.variable(name), cell) for name in rule.exponents}
         try:
             answer = question(rule.steps(init, unknown))
-        except Undecided as undecided:
+        except UndecidedError as undecided:
             todo += cell.split(undecided.form)
             continue
         answers.setdefault(answer, []).append(cell)

@@ -7,7 +7,7 @@ the glossary's symbols.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -90,14 +90,17 @@ class SignedLog:
 
     def sum(self, axis: int = -1) -> "SignedLog":
         """The sum over one axis."""
-        terms = [SignedLog(np.take(self.sign, i, axis), np.take(self.log, i, axis)) for i in range(self.sign.shape[axis])]
+        terms = [
+            SignedLog(np.take(self.sign, i, axis), np.take(self.log, i, axis))
+            for i in range(self.sign.shape[axis])
+        ]
         total = terms[0]
         for term in terms[1:]:
             total = total + term
         return total
 
-    def __getitem__(self, index: object) -> "SignedLog":
-        return SignedLog(self.sign[index], self.log[index])  # type: ignore[index]
+    def __getitem__(self, index: Any) -> "SignedLog":
+        return SignedLog(self.sign[index], self.log[index])
 
     def signs(self) -> "SignedLog":
         """sign(x) as numbers: −1, 0 or 1."""
@@ -219,8 +222,8 @@ def random_runs(
     """One-sample runs at η_a = k_a n^c_a, η_b = k_b n^c_b, for `trajectory`.
 
     Init "A": b = 0 and aᵀx ~ N(0, 1) (a ~ N(0, 1/n), x of Θ(1) entries); "B": a = 0, b ~ N(0, 1).
-    ‖x‖² (or ‖x‖₁) = k n. The constants k_a, k_b, k are drawn from [1/4, 1/2] and y from ±[1, 2], for
-    each seed anew: γ does not see them, equal ones would put sign updates on a lattice where b
+    ‖x‖² (or ‖x‖₁) = k n. The constants k_a, k_b, k are drawn from [1/4, 1/2] and y from ±[1, 2],
+    for each seed anew: γ does not see them, equal ones would put sign updates on a lattice where b
     or s comes back to exactly 0, and larger ones pass the edge of stability.
 
     Args:

@@ -4,7 +4,7 @@ Whatever has LoRA layers of this library can be measured. Nothing here knows a p
 """
 
 import functools
-import math
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +23,10 @@ LossFn = Callable[[Any, Any], Any]
 # A scale-free optimizer may feel its ε by this much before the measurement is refused.
 _EPSILON_GAP = 0.05
 _BATCH = 32  # Seeds that step together.
+
+
+class EpsilonError(ValueError):
+    """Adam's ε is not far below the gradients, so its updates are no Θ(1) of the gradient."""
 
 
 class Deltas(NamedTuple):
@@ -58,12 +62,12 @@ def deltas(before: nnx.Module, after: nnx.Module, x: Any) -> Deltas:
     >>> from lora_theory.models import LinearToy
     >>> before = LinearToy(4, init="both", key=jax.random.key(0))
     >>> after = LinearToy(4, init="both", key=jax.random.key(1))
-    >>> d = deltas(before, after, jnp.ones((4, 1)))
-    >>> bool(jnp.allclose(d.delta1 + d.delta2 + d.delta3, after(jnp.ones((4, 1))) - before(jnp.ones((4, 1)))))
+    >>> x = jnp.ones((4, 1))
+    >>> bool(jnp.allclose(sum(deltas(before, after, x)), after(x) - before(x)))
     True
     """
-    graph, a, b, rest = nnx.split(before, FactorA, FactorB, ...)
-    _, new_a, new_b, _ = nnx.split(after, FactorA, FactorB, ...)
+    parts: list[Any] = [nnx.split(model, FactorA, FactorB, ...) for model in (before, after)]
+    (graph, a, b, rest), (_, new_a, new_b, _) = parts
 
     def f(moves: Array) -> Array:
         def choose(move: Array, old: Any, new: Any) -> Any:
@@ -111,8 +115,8 @@ def coordinate_check(
         `.columns()` the tidy table.
 
     Raises:
-        ValueError: widths that do not ascend, no seeds or steps, a model without LoRA layers,
-            or an Adam ε that is too large for the gradients at the largest width.
+        ValueError: widths that do not ascend, no seeds or steps, a model without LoRA layers.
+        EpsilonError: Adam's ε is too large for the gradients at the largest width.
 
     >>> import functools, optax
     >>> from lora_theory import LinearToy, linear_task, lora_plus
@@ -124,7 +128,7 @@ def coordinate_check(
     >>> str(table.slope("delta1", 1))  # B = 0: A does not move at first
     'identically zero'
     """
-    if len(widths) == 0 or any(a >= b for a, b in zip(widths, widths[1:], strict=False)):
+    if len(widths) == 0 or any(a >= b for a, b in itertools.pairwise(widths)):
         raise ValueError(f"widths: must be ascending integers (got {list(widths)})")
     if seeds < 1 or steps < 1:
         raise ValueError(f"seeds and steps: must be at least 1 (got {seeds} and {steps})")
@@ -173,7 +177,8 @@ def _run(
     model: Any, x: Any, y: Any, transform: Any, loss: LossFn, steps: int, look: bool
 ) -> tuple[dict[str, Array], Array]:
     """Mean squares of everything after each step of one run, and how much ε is felt."""
-    graph, params, rest = nnx.split(model, nnx.LoRAParam, ...)
+    parts: Any = nnx.split(model, nnx.LoRAParam, ...)
+    graph, params, rest = parts
     if not jax.tree.leaves(params):
         raise ValueError("setup: the model has no LoRA layer of this library")
 
@@ -195,14 +200,14 @@ def _run(
 
 
 def _squares(before: Any, after: Any, moves: Any, x: Any) -> dict[str, Array]:
-    f, inputs = nnx.capture(lambda model, x: model(x), LayerInput)(after, x)
-    inputs = nnx.to_pure_dict(inputs)
+    f, captured = nnx.capture(lambda model, x: model(x), LayerInput)(after, x)
+    inputs = nnx.to_pure_dict(captured)
     sizes = {"f": f} | deltas(before, after, x)._asdict()
     layers = [dict(_layers(model)) for model in (before, after, moves)]
     for path in layers[0]:
-        z = _input(inputs, path)
+        old, new, move = (found[path] for found in layers)
         prefix = f"{'.'.join(map(str, path))}." if len(layers[0]) > 1 else ""
-        for name, value in _layer_sizes(*(found[path] for found in layers), z).items():
+        for name, value in _layer_sizes(old, new, move, _input(inputs, path)).items():
             sizes[prefix + name] = value
     return {name: jnp.mean(jnp.square(value)) for name, value in sizes.items()}
 
@@ -269,10 +274,8 @@ def _epsilon_gap(transform: Any, grads: Any, params: Any) -> Array:
 def _check_epsilon(gap: np.ndarray, width: int) -> None:
     worst = float(np.nanmax(gap, initial=0.0))
     if worst > _EPSILON_GAP:
-        raise ValueError(
+        raise EpsilonError(
             f"optimizer: its ε is too large for the gradients at n = {width}: updates are "
             f"{worst:.0%} off those of larger gradients, at most {_EPSILON_GAP:.0%} are allowed; "
             "lower eps (optax.adam, eps=1e-30) or the widths"
         )
-    if math.isnan(worst):
-        raise ValueError(f"optimizer: no finite gradient at n = {width}")

@@ -17,7 +17,7 @@ _MIRRORED = str.maketrans("<≤>≥", ">≥<≤")
 _NEGATED = {"<": ("≥",), "≤": (">",), "=": ("<", ">")}
 
 
-class Undecided(Exception):
+class UndecidedError(Exception):
     """The sign of a form is not the same all over a cell."""
 
     def __init__(self, form: Form):
@@ -59,7 +59,7 @@ class Cell:
         """−1, 0 or 1: the sign of the form all over the cell.
 
         Raises:
-            Undecided: it changes within the cell.
+            UndecidedError: it changes within the cell.
         """
         form = self._padded(form)
         if form not in self._signs:
@@ -67,7 +67,7 @@ class Cell:
                 s for s, relation in ((-1, "<"), (0, "="), (1, ">")) if self._meets(form, relation)
             ]
             if len(parts) > 1:
-                raise Undecided(form)
+                raise UndecidedError(form)
             self._signs[form] = parts[0]
         return self._signs[form]
 
@@ -166,7 +166,7 @@ class Cell:
         kept = list(self.constraints)
         for constraint in self.constraints:
             rest = Cell(self.names, tuple(c for c in kept if c is not constraint))
-            if not any(rest._meets_all([other]) for other in constraint.negated()):
+            if not any(rest._meets_all([negated]) for negated in constraint.negated()):
                 kept.remove(constraint)
         return Cell(self.names, tuple(kept))
 
@@ -197,8 +197,8 @@ class Cell:
                     touches = relation != "<" or theirs._meets(signed, "=")
                     kept.append(Constraint(signed, "≤" if touches else "<"))
         hull = Cell(self.names, tuple(dict.fromkeys(kept)))
-        for mine, theirs in itertools.product(self.constraints, other.constraints):
-            for gap in itertools.product(mine.negated(), theirs.negated()):
+        for one, two in itertools.product(self.constraints, other.constraints):
+            for gap in itertools.product(one.negated(), two.negated()):
                 if hull._meets_all(list(gap)):
                     return None
         return hull._with_equalities()._without_redundant()
@@ -209,7 +209,9 @@ class Cell:
         for form, relation in self.constraints:
             opposite = tuple(-c for c in form)
             both = relation == "≤" and opposite in forms and self._is_zero(form)
-            kept.append(Constraint(max(form, opposite), "=") if both else Constraint(form, relation))
+            kept.append(
+                Constraint(max(form, opposite), "=") if both else Constraint(form, relation)
+            )
         return Cell(self.names, tuple(dict.fromkeys(kept)))
 
 
@@ -235,7 +237,8 @@ def _witness(constraints: tuple[Constraint, ...], count: int) -> tuple[Fraction,
         rest = tuple(Constraint(_substituted(c.form, bound, count), c.relation) for c in last)
         point = _witness(free + rest, count - 1)
         return None if point is None else (*point, _value(bound, point))
-    lower, upper = [], []
+    lower: list[tuple[Form, str]] = []
+    upper: list[tuple[Form, str]] = []
     for c in last:
         bounds = upper if _coefficient(c.form, count) > 0 else lower
         bounds.append((_solved(c.form, count), c.relation))

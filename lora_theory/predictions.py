@@ -49,7 +49,7 @@ class Setting:
     c_b: Fraction
     start: Fraction = Fraction(0)
     gamma: Fraction = Fraction(0)
-    constant: int = 1
+    constant: Fraction = Fraction(1)
 
     def __str__(self) -> str:
         base = "r" if self.model == "rank" else "n"
@@ -161,22 +161,29 @@ def _at(
     init: str,
     rates: tuple[str | None, str],
     t: int,
-    start: str = "0",
-    gamma: str = "0",
-    constant: int = 1,
+    start: str | None = None,
+    gamma: str | None = None,
+    constant: str | None = None,
     **predicted: str | None,
 ) -> Exponents:
-    """A case, with exponents as strings."""
+    """A case, with exponents as strings; a predicted None is identically zero."""
     c_a = None if rates[0] is None else rational(rates[0])
     setting = Setting(
-        model, update, init, c_a, rational(rates[1]), rational(start), rational(gamma), constant
+        model,
+        update,
+        init,
+        c_a,
+        rational(rates[1]),
+        rational(start or 0),
+        rational(gamma or 0),
+        rational(constant or 1),
     )
     values = {name: None if e is None else rational(e) for name, e in predicted.items()}
     return Exponents(setting, t, values)
 
 
-_EFFICIENT = {"f": "0", "delta1": "0", "delta2": "0", "delta3": "0"}
-_LAYER = {"delta1_Z_B": "0", "delta2_Z_B": "0", "Z_A": "0", "B": "0"}
+_EFFICIENT: dict[str, str | None] = {"f": "0", "delta1": "0", "delta2": "0", "delta3": "0"}
+_LAYER: dict[str, str | None] = {"delta1_Z_B": "0", "delta2_Z_B": "0", "Z_A": "0", "B": "0"}
 _DIAGONAL = tuple((Fraction(i, 12), Fraction(i, 12)) for i in range(-24, 13))
 _TWO, _HALF = ("-1", "0"), ("-1/2", "-1/2")
 
@@ -193,8 +200,8 @@ def _linear_toy() -> Iterator[Claim]:
     for init, number, f in (("A", 1, "-1/2"), ("B", 2, "1/2")):
         yield Claim(
             f"prop1-init{number}",
-            f"Gradient descent with one rate n^c, Init[{number}]: no c is efficient; the only c that "
-            f"the δ-conditions allow, −1/2, gives f = Θ(n^{f}) at t = 1",
+            f"Gradient descent with one rate n^c, Init[{number}]: no c is efficient; the only c "
+            f"that the δ-conditions allow, −1/2, gives f = Θ(n^{f}) at t = 1",
             f"{PAPER}, Proposition 1",
             (Phase("gd", init, _DIAGONAL, init), _at("map", "gd", init, _HALF, 1, f=f)),
             "init of the wrong variance: the factor that is random starts at n^1/4",
@@ -226,14 +233,9 @@ def _linear_toy() -> Iterator[Claim]:
         "shared-rate-f",
         "Gradient descent with one rate, Init[1], c ≤ −1/2: f = Θ(n^c), so nothing is learned",
         f"{PAPER}, proof of Proposition 1",
-        tuple(
-            _at(model, "gd", "A", (c, c), t, f=c, Z_A="0")
-            for model, c, t in (
-                ("map", "-1/2", 5),
-                ("map", "-3/4", 5),
-                ("map", "-1", 5),
-                ("linear", "-3/4", 3),
-            )
+        (
+            *(_at("map", "gd", "A", (c, c), 5, f=c, Z_A="0") for c in ("-1/2", "-3/4", "-1")),
+            _at("linear", "gd", "A", ("-3/4", "-3/4"), 3, f="-3/4", Z_A="0"),
         ),
         "two rates instead of one: (−1, 0)",
         (_at("map", "gd", "A", _TWO, 5, f="-1/2", Z_A="0"),),
@@ -267,7 +269,8 @@ def _boundaries() -> Iterator[Claim]:
     yield Claim(
         "boundary-gd",
         "Gradient descent, both sides of each boundary: f = Θ(n^c_b) past c_b = 0; Init[1] with "
-        "c_a + c_b = −1 ± 1/12: f = Θ(n^(c_b + (t−1)g)), or n^c_b for ever; Init[2]: f = Θ(n^(c_a+1))",
+        "c_a + c_b = −1 ± 1/12: f = Θ(n^(c_b + (t−1)g)), or n^c_b for ever; Init[2]: "
+        "f = Θ(n^(c_a+1))",
         f"{PAPER}, Proposition 2 (c_a + c_b = −1 is necessary)",
         (
             _at("map", "gd", "A", ("-1", "1/12"), 1, f="1/12"),
@@ -285,7 +288,8 @@ def _boundaries() -> Iterator[Claim]:
     )
     yield Claim(
         "boundary-sign",
-        "Sign updates, both sides of each boundary (f stands for Z_B): exponents do not grow with t",
+        "Sign updates, both sides of each boundary (f stands for Z_B): exponents do not grow "
+        "with t",
         f"{PAPER}, Theorem 1 and its recursions",
         (
             _at("map", "sign", "A", ("-1", "1/12"), 1, f="1/12"),
@@ -365,7 +369,7 @@ def _layer() -> Iterator[Claim]:
 
 def _two_layer() -> Iterator[Claim]:
     def at(
-        rates: tuple[str, str], t: int = 1, constant: int = 1, **predicted: str | None
+        rates: tuple[str, str], t: int = 1, constant: str | None = None, **predicted: str | None
     ) -> Exponents:
         return _at("two_layer", "gd", "both", rates, t, constant=constant, **predicted)
 
@@ -385,12 +389,12 @@ def _two_layer() -> Iterator[Claim]:
         "recursion for eq. 3",
         (
             # Where ΔZ_A = Θ(n^1/2), δ¹ changes its constant as it passes Z_A: measure past that.
-            at(_HALF, constant=64, delta1="1/2", delta2="-1/2", delta3="0"),
+            at(_HALF, constant="64", delta1="1/2", delta2="-1/2", delta3="0"),
             at(("-1", "-1"), delta1="0", delta2="-1", delta3="-1"),
             at(("0", "0"), delta1="1", delta2="0", delta3="1"),
         ),
         "the linear toy's exponents (B = 0 at the start)",
-        (at(_HALF, constant=64, delta1=None, delta2="-1/2", delta3=None),),
+        (at(_HALF, constant="64", delta1=None, delta2="-1/2", delta3=None),),
     )
     yield Claim(
         "two-layer-coordinates",
@@ -424,9 +428,11 @@ def _two_layer() -> Iterator[Claim]:
 
 
 def _rank() -> Iterator[Claim]:
-    def at(init: str, e: str, gamma: str, start: str = "0", **predicted: str | None) -> Exponents:
+    def at(
+        init: str, e: str, gamma: str, start: str | None = None, **predicted: str | None
+    ) -> Exponents:
         # Init[1]'s optimum in n rests on ΔZ_A = Θ(n^1/2) being larger than Z_A at the start.
-        constant = 16 if init == "A" else 1
+        constant = "16" if init == "A" else None
         return _at(
             "rank", "adam", init, (e, e), 2, start, gamma=gamma, constant=constant, **predicted
         )

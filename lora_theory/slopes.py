@@ -226,8 +226,5 @@ def joined(tables: Sequence[Table]) -> Table:
     return Table(
         np.concatenate([table.log2_widths for table in ordered]),
         ordered[0].steps,
-        {
-            name: np.concatenate([table.logs[name] for table in ordered])
-            for name in ordered[0].logs
-        },
+        {name: np.concatenate([table.logs[name] for table in ordered]) for name in ordered[0].logs},
     )

@@ -123,9 +123,10 @@ def test_first_unstable_step_on_the_lattice(init):
 def test_sign_updates_are_the_closed_form_on_the_lattice(init):
     for c_a, c_b in LATTICE:
         b, z_a, deltas, verdict = sign_table(init, c_a + 1, c_b)
-        assert (
-            classify(LAYER_SIGN, init, {"c_a": c_a, "c_b": c_b}).verdict.value == verdict
-        ), (c_a, c_b)
+        assert classify(LAYER_SIGN, init, {"c_a": c_a, "c_b": c_b}).verdict.value == verdict, (
+            c_a,
+            c_b,
+        )
         for step in gammas(LAYER_SIGN, init, c_a, c_b)[2:]:
             assert (step["B"], step["Z_A"]) == (b, z_a)
             assert (step["delta1"], step["delta2"], step["delta3"]) == deltas
@@ -182,7 +183,10 @@ def test_theorem_1_and_what_its_uniqueness_rests_on(init):
     (half_line,) = efficient(LAYER_SIGN, init, inside=False)
     assert half_line.cell.dimension == 1
     assert half_line.cell.corners() == [(Fraction(-1), Fraction(0))]
-    assert str(half_line.cell) == {"A": "c_a + c_b = -1, c_b ≤ 0", "B": "c_a + c_b = -1, c_b ≥ 0"}[init]
+    assert (
+        str(half_line.cell)
+        == {"A": "c_a + c_b = -1, c_b ≤ 0", "B": "c_a + c_b = -1, c_b ≥ 0"}[init]
+    )
 
 
 def test_two_layer_toy():
@@ -275,7 +279,7 @@ def test_exponents_that_are_not_rational_are_refused(value):
     with pytest.raises(ValueError, match="c_a: must be rational"):
         classify(LINEAR_GD, "A", {"c_a": value, "c_b": 0})
     with pytest.raises(ValueError, match="must be rational"):
-        N ** value
+        N**value
 
 
 def test_unknown_init_and_missing_exponents_are_named():

@@ -67,9 +67,7 @@ def test_sign_map_is_training_in_vectors(log2_n, init):
     expected = vectors(a, b, x, y, eta_a, eta_b, steps, "sign")
     norm = SignedLog.of([[np.abs(x).sum()]])
     rates = SignedLog.of(eta_a), SignedLog.of(eta_b)
-    run = trajectory(
-        SignedLog.of(b), SignedLog.of(a @ x), y, norm, *rates, steps, update="sign"
-    )
+    run = trajectory(SignedLog.of(b), SignedLog.of(a @ x), y, norm, *rates, steps, update="sign")
     for value, oracle in zip((run.b[1:], run.s[1:], run.f[1:]), expected, strict=False):
         np.testing.assert_allclose(value.value(), oracle, rtol=1e-9, atol=1e-12)
 
@@ -122,11 +120,18 @@ def test_arithmetic_is_that_of_arbitrary_precision(x, y, name):
     a, b = decimals(x), decimals(y)
     operation = {"add": CONTEXT.add, "sub": CONTEXT.subtract, "mul": CONTEXT.multiply}
     exact = CONTEXT.divide(a, b) if name == "div" else operation[name](a, b)
-    assert_close(result, exact, float(max(abs(v) for v in (x.log, y.log) if np.isfinite(v))) if
-                 any(np.isfinite(v) for v in (x.log, y.log)) else 1.0)
+    assert_close(
+        result,
+        exact,
+        float(max(abs(v) for v in (x.log, y.log) if np.isfinite(v)))
+        if any(np.isfinite(v) for v in (x.log, y.log))
+        else 1.0,
+    )
 
 
-@given(st.lists(st.floats(-1e3, 1e3).filter(lambda v: v == 0 or abs(v) > 1e-3), min_size=1, max_size=6))
+@given(
+    st.lists(st.floats(-1e3, 1e3).filter(lambda v: v == 0 or abs(v) > 1e-3), min_size=1, max_size=6)
+)
 @settings(max_examples=200, deadline=None)
 def test_sums_and_values_of_ordinary_numbers(values):
     total = SignedLog.of(values).sum()
@@ -172,9 +177,13 @@ def test_zero_is_exact_and_has_no_inverse():
 def test_several_samples_of_a_sign_update_have_no_scalar_map():
     one = SignedLog.of(np.ones(2))
     with pytest.raises(ValueError, match="one sample only"):
-        trajectory(one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="sign")
+        trajectory(
+            one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="sign"
+        )
     with pytest.raises(ValueError, match="must be gd or sign"):
-        trajectory(one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="adam")
+        trajectory(
+            one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="adam"
+        )
 
 
 @pytest.mark.parametrize("update", ["gd", "sign"])

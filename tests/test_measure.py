@@ -60,9 +60,9 @@ def drawn(setup, n, seed=0):
 def test_linear_toy_is_the_formulas_of_the_paper(init):
     eta_a, eta_b = 0.01, 0.1
     table = coordinate_check(
-        linear_setup(init), SGD, lambda n: (eta_a, eta_b), [8, 16, 32], seeds=2, steps=3
+        linear_setup(init), SGD, lambda n: (eta_a, eta_b), [8, 32], seeds=2, steps=3
     )
-    for w, n in enumerate((8, 16, 32)):
+    for w, n in enumerate((8, 32)):
         model, x, y = drawn(linear_setup(init), n, seed=1)
         a, b = np.asarray(model.lora.lora_a[0]), float(model.lora.lora_b[0, 0])
         x, y = np.asarray(x)[:, 0], float(y[0])
@@ -88,7 +88,7 @@ def test_linear_toy_is_the_formulas_of_the_paper(init):
 def test_layer_sizes_are_those_of_numpy(base, name):
     eta_a, eta_b = 0.02, 0.3
     table = coordinate_check(
-        layer_setup("A"), base, lambda n: (eta_a, eta_b), [8, 16, 32], seeds=2, steps=2
+        layer_setup("A"), base, lambda n: (eta_a, eta_b), [16], seeds=2, steps=2
     )
     model, x, y = drawn(layer_setup("A"), 16)
     a, b = np.asarray(model.lora.lora_a[...]), np.asarray(model.lora.lora_b[...])
@@ -109,7 +109,7 @@ def test_layer_sizes_are_those_of_numpy(base, name):
             "Z_B": (b + db) @ (a + da) @ x,
         }
         for quantity, value in expected.items():
-            found = table.logs[quantity][1, 0, t]
+            found = table.logs[quantity][0, 0, t]
             if np.all(value == 0):
                 assert np.isneginf(found)
             else:
@@ -130,8 +130,10 @@ def test_deltas_add_up_and_a_missing_one_shows():
 
 
 def test_same_seed_alone_or_among_many():
-    few = coordinate_check(two_layer_setup, SGD, lambda n: (0.1 / n, 0.1), [8, 16, 32], seeds=2)
-    many = coordinate_check(two_layer_setup, SGD, lambda n: (0.1 / n, 0.1), [8, 16, 32], seeds=40)
+    few, many = (
+        coordinate_check(linear_setup("A"), SGD, lambda n: (0.1 / n, 0.1), [16], seeds=seeds)
+        for seeds in (2, 40)
+    )
     for name in few.logs:
         np.testing.assert_allclose(few.logs[name], many.logs[name][:, :2], rtol=1e-9, atol=1e-9)
 
@@ -153,19 +155,19 @@ def test_several_layers_and_several_calls():
         x = jax.random.normal(key, (n, 3))
         return TwoLayers(n, key), x, jnp.ones(3, x.dtype)
 
-    table = coordinate_check(setup, SGD, lambda n: (1e-6 / n, 1e-6), [8, 16, 32], seeds=2, steps=1)
+    table = coordinate_check(setup, SGD, lambda n: (1e-6 / n, 1e-6), [16], seeds=2, steps=1)
     assert {"first.Z_A", "second.Z_A", "first.delta1_Z_B", "f"} <= set(table.logs)
     model, x, _ = drawn(setup, 16)
     both = np.asarray(x) @ np.hstack([np.eye(3), -2 * np.eye(3)])
     z_a = np.asarray(model.first.lora_a[...]) @ both
-    assert table.logs["first.Z_A"][1, 0, 0] == pytest.approx(rms(z_a), abs=1e-4)
+    assert table.logs["first.Z_A"][0, 0, 0] == pytest.approx(rms(z_a), abs=1e-4)
 
 
 @pytest.mark.parametrize(("eps", "refused"), [(1e-30, False), (1e-12, False), (10.0, True)])
 def test_epsilon_that_is_too_large_is_said(eps, refused):
     def run():
         coordinate_check(
-            layer_setup("B"), adam(eps), lambda n: (0.1 / n, 0.1), [16, 64, 256], seeds=3, steps=2
+            layer_setup("B"), adam(eps), lambda n: (0.1 / n, 0.1), [256], seeds=3, steps=2
         )
 
     if refused:
@@ -177,7 +179,7 @@ def test_epsilon_that_is_too_large_is_said(eps, refused):
 
 def test_epsilon_is_no_matter_for_gradient_descent():
     tiny = functools.partial(lora_plus, base=optax.sgd)
-    coordinate_check(layer_setup("B"), tiny, lambda n: (1e-9, 1e-9), [16, 64, 256], seeds=2)
+    coordinate_check(layer_setup("B"), tiny, lambda n: (1e-9, 1e-9), [256], seeds=2)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_a_model_without_lora_layers_is_refused():
 
 
 def test_two_widths_can_be_looked_at_but_not_fitted():
-    table = coordinate_check(two_layer_setup, SGD, lambda n: (0.1 / n, 0.1), [8, 16], seeds=2)
+    table = coordinate_check(linear_setup("A"), SGD, lambda n: (0.1 / n, 0.1), [8, 16], seeds=2)
     assert len(table.successive("f", 1)) == 1
     with pytest.raises(ValueError, match="at least three"):
         table.slope("f", 1)
