@@ -203,6 +203,7 @@ def _compute(cfg: Fig2Config, loss: str, path: Path) -> None:
 
 
 def versions() -> dict[str, str]:
+    """What decides rounding: the libraries' versions and the backend."""
     import flax
     import jax
     import jaxlib

@@ -18,8 +18,7 @@ from experiments import settings
 from experiments.cli import ROOT
 from lora_theory import exponents, linear, predictions
 from lora_theory.config import ClaimsConfig
-from lora_theory.exponents import Class, Region, Verdict
-from lora_theory.polyhedra import Cell
+from lora_theory.exponents import Class, Verdict
 from lora_theory.predictions import Case, Claim, Exponents, Identity, Phase, Setting
 from lora_theory.results import ChunkStore
 from lora_theory.slopes import Slope, Table, compare
@@ -117,13 +116,12 @@ class Judge:
         for update, init in _DIAGRAMS:
             case = Phase(update, init, predictions.lattice(12), init)
             measured = self._phase(case)
-            regions = exponents.solve(predictions.RULES[update], init)
             points = [
                 {"at": [float(c) for c in at], "predicted": str(p.verdict.value), **_class(p, m)}
                 for at, p, m in zip(case.points, case.classes(), measured, strict=True)
             ]
-            areas = [area for region in regions for area in _area(region)]
-            diagrams.append({"update": update, "init": init, "areas": areas, "points": points})
+            regions = areas(update, init)
+            diagrams.append({"update": update, "init": init, "areas": regions, "points": points})
         return diagrams
 
     def approaching_slopes(self) -> list[dict[str, Any]]:
@@ -266,20 +264,19 @@ def _class(predicted: Class, measured: Class | None) -> dict[str, Any]:
     return {"measured": None if measured is None else measured.verdict.value, "agrees": agrees}
 
 
-def _area(region: Region) -> list[dict[str, Any]]:
-    """A region as the corners of its part in the box."""
-    cell: Cell | None = region.cell.within(*_BOX)
-    if cell is None:
-        return []
-    verdict, from_t = region.answer
-    at_once = verdict is Verdict.UNSTABLE and from_t == 1
-    return [
-        {
-            "verdict": "unstable at once" if at_once else verdict.value,
-            "dimension": cell.dimension,
-            "corners": [[float(c) for c in corner] for corner in cell.corners()],
-        }
-    ]
+def areas(update: str, init: str) -> list[dict[str, Any]]:
+    """The predicted regions of one diagram: verdict, dimension, and corners within the box."""
+    found = []
+    for region in exponents.solve(predictions.RULES[update], init):
+        cell = region.cell.within(*_BOX)
+        if cell is None:
+            continue
+        verdict, from_t = region.answer
+        at_once = verdict is Verdict.UNSTABLE and from_t == 1
+        name = "unstable at once" if at_once else verdict.value
+        corners = [[float(c) for c in corner] for corner in cell.corners()]
+        found.append({"verdict": name, "dimension": cell.dimension, "corners": corners})
+    return found
 
 
 def _number(value: float) -> float | None:

@@ -61,7 +61,7 @@ def phase_diagrams(diagrams: list[dict[str, Any]], *, every: int = 3) -> Figure:
             ax.set_xlabel(r"$c_a$,  $\eta_A = \Theta(n^{c_a})$")
         for ax in axes[:, 0]:
             ax.set_ylabel(r"$c_b$,  $\eta_B = \Theta(n^{c_b})$")
-        figure.legend(handles=_phase_legend(), loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(handles=_phase_legend(), loc="outside lower center", ncols=4, frameon=False)
         points = [point for diagram in diagrams for point in diagram["points"]]
         wrong = sum(point["agrees"] is not True for point in points)
         figure.suptitle(
@@ -189,7 +189,7 @@ def schematic() -> Figure:
         ),
     )
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        figure = Figure(figsize=(7.2, 2.5), layout="constrained")
         for ax, panel in zip(figure.subplots(1, 2), panels, strict=True):
             _layer_drawing(ax, *panel)
     return figure
@@ -243,6 +243,8 @@ def _phase_legend() -> list[Any]:
     return [
         *(Patch(facecolor=colour, label=label) for colour, label in AREAS.values()),
         *markers,
+        Line2D([], [], color="#8c2d22", marker="x", linestyle="", ms=4, label="measured unstable"),
+        Line2D([], [], color="#7a8ca0", marker="o", linestyle="", ms=4, label="measured stable"),
         Line2D([], [], color=WRONG, marker="X", linestyle="", label="measured otherwise"),
         Line2D([], [], color="#555555", linestyle=":", label="one rate, $c_a = c_b$"),
     ]
