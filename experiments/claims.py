@@ -58,8 +58,8 @@ def markdown(report: dict[str, Any]) -> list[str]:
     lines = [
         f"{_legend(report)}. {summary(report)}.",
         "",
-        "| claim | what it says | source | measured | where | verdict | control, which must fail |",
-        "|---|---|---|---|---|---|---|",
+        "| claim | what it says | measured | verdict | control, which must fail |",
+        "|---|---|---|---|---|",
     ]
     for claim in report["claims"]:
         worst, control = _worst(claim), _worst(claim["control"])
@@ -68,10 +68,8 @@ def markdown(report: dict[str, Any]) -> list[str]:
             verdict += f": {claim['reason']}"
         cells = (
             f"`{claim['id']}`",
-            claim["statement"],
-            claim["source"],
-            worst["found"],
-            worst["where"],
+            f"{claim['statement']} ({claim['source']})",
+            f"{worst['found']} ({worst['where']})",
             verdict,
             f"{claim['wrong']}: {control['found']}: {claim['control']['verdict']}",
         )

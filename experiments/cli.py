@@ -1,6 +1,7 @@
 """What all experiments share on the command line: Hydra, one-line errors, where output goes."""
 
 import contextlib
+import hashlib
 import itertools
 import os
 import sys
@@ -23,6 +24,10 @@ from lora_theory.results import ResultsError
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 C = TypeVar("C")
+
+_MULTIRUN = {"-m", "--multirun"}
+_FLAGS = _MULTIRUN | {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve"}
+_FLAGS |= {"-i", "--info"}
 
 # Keys that say where output goes or whether to compute, not what is computed.
 _PLACE = ("out", "replot")
@@ -51,7 +56,8 @@ def main(name: str, schema: type[C], experiment: Callable[[C, Folders], None]) -
     arguments = sys.argv[1:]
     with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
         try:
-            if {"-m", "--multirun"} & set(arguments):
+            _check_flags(arguments)
+            if "hydra.mode=MULTIRUN" in arguments or _MULTIRUN & set(arguments):
                 _check_jobs(name, schema, arguments)
             sys.argv.append(f"hydra.sweep.dir={scratch}")  # Hydra insists on one.
             entry()
@@ -112,7 +118,18 @@ def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 
 def _tag(changed: dict[str, Any]) -> str:
     text = ",".join(f"{key}={value}" for key, value in sorted(changed.items())) or "default"
-    return "".join(c if c.isalnum() or c in "=,._-" else "_" for c in text)[:200]
+    name = "".join(c if c.isalnum() or c in "=,._-" else "_" for c in text)
+    if len(name) <= 200:
+        return name
+    return f"{name[:180]},{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """Refuse a flag that Hydra does not know in one line; it would print its usage."""
+    for argument in arguments:
+        flag = argument.split("=")[0]
+        if flag.startswith("-") and flag not in _FLAGS:
+            raise schemas.ConfigError(flag, f"must be one of {', '.join(sorted(_FLAGS))}", argument)
 
 
 def _check_jobs(name: str, schema: type[C], arguments: list[str]) -> None:
@@ -140,6 +157,13 @@ def _one_line_errors() -> Iterator[None]:
         _stop(f"out: {error.strerror or error}: {error.filename or 'while writing'}")
     except MemoryError as error:
         _stop(f"out of memory: {error}; try a smaller model.width, engine.chunk or steps")
+    except RuntimeError as error:  # JAX's: no such backend, out of memory, too many devices.
+        _stop(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    except AssertionError as error:
+        platforms = os.environ.get("JAX_PLATFORMS")
+        if platforms is None:
+            raise
+        _stop(f"JAX_PLATFORMS: must name a backend that is here (got {platforms}) {error}".rstrip())
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what was finished", file=sys.stderr)
         sys.exit(130)

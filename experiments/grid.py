@@ -169,7 +169,11 @@ def _difference(asked: dict[str, Any], saved: dict[str, Any], path: str = "") ->
 def _compute(cfg: Fig2Config, loss: str, path: Path) -> None:
     from lora_theory import sweep
 
-    devices = sweep.start_devices(cfg.engine.devices)
+    pin_numerics()
+    try:
+        devices = sweep.start_devices(cfg.engine.devices)
+    except ValueError as error:
+        raise ConfigError("engine.devices", str(error), cfg.engine.devices) from None
     policy = policy_of(cfg)
     axis = rates(cfg)
     cells = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -200,6 +204,16 @@ def _compute(cfg: Fig2Config, loss: str, path: Path) -> None:
     shape = (cfg.seeds, axis.size, axis.size, cfg.steps + 1)
     seeds, step = np.arange(cfg.seeds), np.arange(cfg.steps + 1)
     store.assemble(len(work), shape, eta_a=axis, eta_b=axis, seed=seeds, step=step)
+
+
+def pin_numerics() -> None:
+    """Settings that change results are the project's, whatever the environment says of them."""
+    import jax
+
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    jax.config.update("jax_threefry_partitionable", True)
+    jax.config.update("jax_debug_nans", False)  # Diverged runs are results.
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments import settings
 from experiments.cli import ROOT
+from experiments.grid import pin_numerics
 from lora_theory import exponents, linear, predictions
 from lora_theory.config import ClaimsConfig
 from lora_theory.exponents import Class, Verdict
@@ -61,6 +62,7 @@ class Judge:
         self._bar = Progress(console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> "Judge":
+        pin_numerics()
         self._bar.disable = not sys.stderr.isatty()
         # Settings that share a compilation follow each other; most of the time is compilation,
         # which leaves Python free, so groups run side by side.

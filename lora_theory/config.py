@@ -36,8 +36,9 @@ def _positive() -> Any:
     return _rule("must be a positive finite number", lambda v: v > 0)
 
 
-def _number() -> Any:
-    return _rule("must be a finite number", lambda v: True)
+def _rate() -> Any:
+    """A rate that float32 holds with room to spare, since training multiplies with it."""
+    return _rule("must be between 1e-30 and 1e+30", lambda v: 1e-30 <= v <= 1e30)
 
 
 def _optional_positive() -> Any:
@@ -70,7 +71,7 @@ class TwoLayerConfig:
     width: int = _integer(1, 10**6)
     rank: int = _integer(1, 10**6)
     alpha: float | None = _optional_positive()
-    gamma: float = _number()
+    gamma: float = _rule("must be between -10 and 10", lambda v: -10 <= v <= 10)
     init: str = _one_of("A", "B", "both")
 
 
@@ -103,8 +104,8 @@ class GridConfig:
     """Rates of A and of B: `points` of a logarithmic grid from `low` to `high`."""
 
     points: int = _integer(1, 4096)
-    low: float = _positive()
-    high: float = _positive()
+    low: float = _rate()
+    high: float = _rate()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ class EngineConfig:
     )
     micro_batch: int | None = _optional_integer(1, 10**6)
     sample_block: int | None = _optional_integer(1, 10**8)
-    devices: int | None = _optional_integer(1, 10**5)
+    devices: int | None = _optional_integer(1, 1024)
     chunk: int = _integer(1, 10**7)
 
 
@@ -160,6 +161,10 @@ class Fig2Config:
         grid = self.grid
         if grid.low > grid.high or (grid.low == grid.high and grid.points > 1):
             raise ConfigError("grid.high", f"must be above grid.low = {grid.low:g}", grid.high)
+        if grid.points > 1 and math.log(grid.high / grid.low) / (grid.points - 1) < 1e-5:
+            raise ConfigError(
+                "grid.points", "must leave neighbouring rates 0.001 % apart", grid.points
+            )
         if self.plot.late > self.steps:
             raise ConfigError("plot.late", f"must be at most steps = {self.steps}", self.plot.late)
 

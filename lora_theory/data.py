@@ -59,6 +59,7 @@ def sine_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data:
     >>> data.x_train.shape, data.y_test.shape
     ((5, 1000), (100,))
     """
+    _check_sizes(inputs, n_train, n_test)
     x = jax.random.normal(key, (inputs, n_train + n_test))
     return _split(x, jnp.sin(x.mean(axis=0)), n_train)
 
@@ -78,6 +79,7 @@ def linear_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data
     >>> linear_task(64, 1, 1, key=jax.random.key(0)).x_train.shape
     (64, 1)
     """
+    _check_sizes(inputs, n_train, n_test)
     key_x, key_v = jax.random.split(key)
     x = jax.random.normal(key_x, (inputs, n_train + n_test))
     v = jax.random.normal(key_v, (inputs,)) / jnp.sqrt(inputs)
@@ -117,6 +119,13 @@ def objective(data: Data, loss: Loss) -> Objective:
         [jnp.full(n_train, data.y_train.mean()), jnp.full(n_test, data.y_test.mean())]
     )
     return Objective(target, weight, jnp.stack([data.y_train.var(), data.y_test.var()]))
+
+
+def _check_sizes(inputs: int, n_train: int, n_test: int) -> None:
+    if min(inputs, n_train, n_test) < 1:
+        raise ValueError(
+            f"sizes must be at least 1 (got d={inputs}, N_train={n_train}, N_test={n_test})"
+        )
 
 
 def _split(x: Inputs, y: Outputs, n_train: int) -> Data:

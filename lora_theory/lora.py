@@ -1,5 +1,6 @@
 """The LoRA layer W* + α r^−γ · B A (Definition 1), its initialisations, and its merge."""
 
+import math
 from typing import Literal
 
 import jax
@@ -53,7 +54,8 @@ class LoRA(nnx.Module):
         key: PRNG key of the initial factors.
 
     Raises:
-        ValueError: a size below 1, r > min(n, m), an unknown init, or a W* of another shape.
+        ValueError: a size below 1, r > min(n, m), an unknown init, a W* of another shape, or an
+            α or γ that is no usable number.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = LoRA(64, 32, 4, alpha=8.0, init="A", key=jax.random.key(0))
@@ -91,6 +93,10 @@ class LoRA(nnx.Module):
             raise ValueError(
                 f"weight: must have shape {(out_features, in_features)} (got {weight.shape})"
             )
+        if not math.isfinite(gamma):
+            raise ValueError(f"gamma: must be finite (got {gamma})")
+        if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"alpha: must be positive and finite (got {alpha})")
         key_a, key_b = jax.random.split(key)
         a = jax.random.normal(key_a, (rank, in_features)) / jnp.sqrt(in_features)
         b = jax.random.normal(key_b, (out_features, rank))

@@ -138,6 +138,8 @@ class TwoLayerToy(nnx.Module):
         init: Init = "both",
         key: PRNGKey,
     ):
+        if inputs < 1:
+            raise ValueError(f"inputs: must be at least 1 (got {inputs})")
         key_in, key_lora, key_out = jax.random.split(key, 3)
         self.w_in = Frozen(jax.random.normal(key_in, (width, inputs)))
         self.w_out = Frozen(jax.random.normal(key_out, (width,)) / jnp.sqrt(width))

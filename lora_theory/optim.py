@@ -96,8 +96,8 @@ def lora_plus(
         nested dictionaries.
 
     Raises:
-        ValueError: both or neither of `eta_b` and `ratio`, a rate that is negative, NaN or
-            infinite, or (at `init`) a leaf without a label, by name.
+        ValueError: both or neither of `eta_b` and `ratio`, a rate or ratio that is negative, NaN
+            or infinite, or (at `init`) a leaf without a label, by name.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from flax import nnx
@@ -112,6 +112,12 @@ def lora_plus(
     """
     if (eta_b is None) == (ratio is None):
         raise ValueError("give either eta_b or ratio, not both and not neither")
+    if isinstance(eta_a, tuple | list):
+        raise ValueError(
+            f"eta_a: must be one rate; give eta_b as the second argument (got {eta_a})"
+        )
+    if ratio is not None:
+        _check_rate("ratio", ratio)
     if eta_b is None:
         eta_b = eta_a if _equal(ratio, 1.0) else _times(ratio, eta_a)
     rates = {"eta_a": eta_a, "eta_b": eta_b, "eta_embedding": eta_embedding}

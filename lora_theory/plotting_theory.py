@@ -95,9 +95,8 @@ def phase_diagram(ax: Axes, diagram: dict[str, Any], *, every: int = 3) -> None:
                 size = 4 if on_line else size
                 ax.plot(x, y, marker, color=colour, mfc=face, ms=size, mew=0.8, zorder=3)
         else:
-            shape = "?" if point["agrees"] is None else "X"
-            marker = f"${shape}$" if shape == "?" else shape
-            ax.plot(x, y, marker, color=WRONG, ms=9, zorder=4)
+            marker = "$?$" if point["agrees"] is None else "X"
+            ax.plot(x, y, color=WRONG, marker=marker, linestyle="", ms=9, zorder=4)
     ax.axline((0, 0), slope=1, color="#555555", linewidth=0.7, linestyle=":", zorder=2)
     ax.set(
         xlim=(-2.12, 1.12),

@@ -25,6 +25,8 @@ from lora_theory.data import Data, Loss, objective
 
 # Floats of one gate (micro-batch × width × samples) that keep a CPU core in its caches, from
 # timings at n = 100 and n = 1000; more spills, less leaves matrix products too thin.
+# CPU devices beyond this would only take minutes to start.
+_MOST_DEVICES = 1024
 _CORE_FLOATS = 2**20
 # Bytes of features and gates of one accelerator batch.
 _BATCH_BYTES = 2**31
@@ -85,6 +87,8 @@ def start_devices(count: int | None = None) -> list[jax.Device]:
     """
     if count is not None and count < 1:
         raise ValueError(f"devices: must be at least 1 (got {count})")
+    if count is not None and count > _MOST_DEVICES:
+        raise ValueError(f"devices: must be at most {_MOST_DEVICES} (got {count})")
     with contextlib.suppress(RuntimeError):  # The backend runs; its devices are what there is.
         jax.config.update("jax_num_cpu_devices", count or _cores())
     devices = jax.devices()
@@ -163,6 +167,11 @@ def sweep_cells(
     >>> curves.diverged_at.tolist()[0], curves.diverged_at.tolist()[1] > 0
     (-1, True)
     """
+    cells = np.asarray(cells)
+    if cells.ndim != 2 or cells.shape[1] != 2:
+        raise ValueError(f"cells: must be pairs (η_A, η_B), shape (cells, 2) (got {cells.shape})")
+    if not (np.isfinite(cells).all() and (cells >= 0).all()):
+        raise ValueError("cells: must be finite rates of at least 0")
     graph, trained, frozen, z = _prepare(problem)
     goal = objective(problem.data, loss)
     rates, live, order = _lay_out(cells, policy.micro_batch, len(devices))

@@ -56,3 +56,10 @@ def test_unknown_loss_is_refused():
     data = sine_task(5, 2, 2, key=jax.random.key(0))
     with pytest.raises(Exception, match="loss"):
         objective(data, "hinge")
+
+
+@pytest.mark.parametrize("task", [sine_task, linear_task])
+@pytest.mark.parametrize("sizes", [(0, 2, 2), (5, -2, 10), (5, 10, -3), (5, 0, 1), (5, 1, 0)])
+def test_senseless_sizes_are_refused(task, sizes):
+    with pytest.raises(ValueError, match="sizes must be at least 1"):
+        task(*sizes, key=jax.random.key(0))

@@ -62,3 +62,16 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_key_has_no_default():
     with pytest.raises(TypeError, match="key"):
         LoRA(4, 4, 2)
+
+
+@pytest.mark.parametrize("option", ["alpha", "gamma"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_multipliers_that_are_no_numbers_are_refused(option, value):
+    with pytest.raises(ValueError, match=f"{option}: must be"):
+        LoRA(8, 8, 2, **{"alpha": 1.0} | {option: value}, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0])
+def test_alpha_that_turns_the_update_off_or_around_is_refused(alpha):
+    with pytest.raises(ValueError, match="alpha: must be positive"):
+        LoRA(8, 8, 2, alpha=alpha, key=jax.random.key(0))

@@ -277,3 +277,10 @@ def test_the_toy_model_trains_only_its_factors():
         ("lora", "lora_a"): "A",
         ("lora", "lora_b"): "B",
     }
+
+
+@pytest.mark.parametrize("ratio", [float("nan"), -4.0, float("inf")])
+@pytest.mark.parametrize("rate", [0.1, lambda count: 0.1])
+def test_a_senseless_ratio_is_refused_with_a_schedule_too(rate, ratio):
+    with pytest.raises(ValueError, match="ratio: must be a finite rate"):
+        lora_plus(rate, ratio=ratio)

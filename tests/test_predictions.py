@@ -1,6 +1,8 @@
 """Every stated exponent again, from the update rules: statement and recursion agree."""
 
+import doctest
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,21 @@ def test_lattice_has_the_corners_and_the_efficient_point():
     points = predictions.lattice(12)
     assert len(points) == 37**2
     assert {(-2, -2), (1, 1), (-1, 0)} <= set(points)
+
+
+def test_the_readme_has_every_claim_with_the_verdict_on_record():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    found = {row.split("`")[1]: row for row in rows}
+    for claim in CLAIMS:
+        assert f"**{claim.recorded}**" in found[claim.id], claim.id
+        assert found[claim.id].endswith(": fails |"), claim.id
+    assert set(found) == {claim.id for claim in CLAIMS}
+
+
+def test_the_readme_examples_run():
+    results = doctest.testfile(
+        str(Path(__file__).parent.parent / "README.md"), module_relative=False
+    )
+    assert results.attempted >= 5
+    assert results.failed == 0

@@ -215,3 +215,15 @@ def test_chosen_values_override_the_defaults():
 def test_impossible_device_counts_are_refused(count):
     with pytest.raises(ValueError, match="devices: must be at"):
         start_devices(count)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (np.array([[0.1, -0.1]]), "finite rates of at least 0"),
+        (np.array([[0.1, np.nan]]), "finite rates of at least 0"),
+    ],
+)
+def test_cells_that_are_no_rates_are_refused(cells, message, devices):
+    with pytest.raises(ValueError, match=message):
+        run(linear(), cells, devices[:1])
