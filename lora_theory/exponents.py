@@ -185,6 +185,7 @@ class Rule:
 
     A rule of one's own takes a few lines; LoRA-FA, which freezes A:
 
+    >>> from lora_theory.rules import START, processed
     >>> def run(init, eta_b):
     ...     b, z_a = START[init]
     ...     while True:
@@ -273,121 +274,10 @@ def width_rates(*names: str) -> Callable[..., dict[str, Power]]:
     return rates
 
 
-# Sizes of (B, Z_A) at the start: Init[1], Init[2], and both random.
-START = {"A": (ZERO, ONE), "B": (ONE, ZERO), "B unit": (ONE, ZERO), "both": (ONE, ONE)}
-
-
-def processed(gradient: Power) -> Power:
-    """Entries of a sign or Adam update: Θ(1) whatever the gradient, but 0 where it is exactly 0."""
-    return gradient / gradient if gradient.compare(ZERO) > 0 else ZERO
-
-
-def _linear_gd(init: str, eta_a: Power, eta_b: Power) -> Iterator[Step]:
-    """Eq. 2 with ‖x‖² = Θ(n) and y = Θ(1): b' = b − η_b s U, s' = s − η_a ‖x‖² b U, f = b s."""
-    b, s = START[init]
-    while True:
-        u = b * s + ONE
-        deltas = {
-            "delta1": eta_a * b * b * u * N,
-            "delta2": eta_b * s * s * u,
-            "delta3": eta_a * eta_b * u * u * b * s * N,
-        }
-        b, s = b + eta_b * s * u, s + eta_a * b * u * N
-        yield Step(b * s, deltas, {"B": b, "Z_A": s})
-
-
-def _layer_sign(init: str, eta_a: Power, eta_b: Power) -> Iterator[Step]:
-    """Processed gradients with Θ(1) entries and g_A Z = Θ(n) (Assumption 1); f stands for Z_B."""
-    b, z_a = START[init]
-    while True:
-        # A's gradient is Bᵀ dZ̄ Zᵀ and B's is dZ̄ Z_Aᵀ: zero as long as the other factor is.
-        dz_a, db = eta_a * N * processed(b), eta_b * processed(z_a)
-        deltas = {"delta1": b * dz_a, "delta2": db * z_a, "delta3": db * dz_a}
-        b, z_a = b + db, z_a + dz_a
-        yield Step(b * z_a, deltas, {"B": b, "Z_A": z_a}, {"dZ_A": dz_a})
-
-
-def _two_layer_gd(init: str, eta_a: Power, eta_b: Power) -> Iterator[Step]:
-    """Eq. 3: with S = Bᵀ dZ̄ / U, f = S·Z_A, and W_out of size n^−1/2 in B's gradient alone."""
-    b, z_a = START[init]
-    s = ONE
-    while True:
-        u = s * z_a + ONE
-        dz_a, db, ds = eta_a * N * s * u, eta_b * N ** "-1/2" * z_a * u, eta_b * z_a * u
-        deltas = {"delta1": s * dz_a, "delta2": ds * z_a, "delta3": ds * dz_a}
-        other = {"delta1_Z_B": b * dz_a, "delta2_Z_B": db * z_a, "dB": db}
-        b, s, z_a = b + db, s + ds, z_a + dz_a
-        yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
-
-
-def _two_layer_sign(init: str, eta_a: Power, eta_b: Power) -> Iterator[Step]:
-    """Eq. 3 with sign updates: ΔB is aligned with W_out, so it moves S by n · n^−1/2 η_b."""
-    b, z_a = START[init]
-    s = ONE
-    while True:
-        dz_a, db = eta_a * N, eta_b
-        ds = db * N * N ** "-1/2"
-        deltas = {"delta1": s * dz_a, "delta2": ds * z_a, "delta3": ds * dz_a}
-        other = {"delta1_Z_B": b * dz_a, "delta2_Z_B": db * z_a, "dB": db}
-        b, s, z_a = b + db, s + ds, z_a + dz_a
-        yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
-
-
-def _rank_sign(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
-    """Sign updates of a layer with multiplier r^−γ and one rate; under Init[2] B ~ N(0, 1/r)
-    ("B") or N(0, 1) ("B unit").
-
-    Sums over the r coordinates add up (r) where a factor has moved, since sign updates align
-    ΔB_ij with Z_A,j and ΔZ_A,j with B_ij; against a random B they do not (r^1/2).
-    """
-    b, z_a = START[init]
-    random_b, moved_b = b * (R ** "-1/2" if init == "B" else ONE), ZERO
-    f = ZERO
-    while True:
-        dz_a, db = eta * N * processed(random_b + moved_b), eta * processed(z_a)
-        deltas = {
-            "delta1": multiplier * (random_b * R ** "1/2" + moved_b * R) * dz_a,
-            "delta2": multiplier * R * db * z_a,
-            "delta3": multiplier * R * db * dz_a,
-        }
-        moved_b, z_a = moved_b + db, z_a + dz_a
-        f = f + deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
-        dz_b = deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
-        yield Step(f, deltas, {"B": random_b + moved_b, "Z_A": z_a}, {"dZ_B": dz_b})
-
-
-def _rank_gd(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
-    """Gradient descent of B's part of a layer with multiplier r^−γ: Init[1], η_B = n^c r^e.
-
-    B's gradient is r^−γ dZ̄ Z_Aᵀ, so ΔB Z_A is a sum of r squares: r^(1−2γ) η_B. A is frozen.
-    """
-    b, z_a = START[init]
-    while True:
-        db = eta * multiplier * z_a
-        deltas = {"delta1": ZERO, "delta2": multiplier * R * db * z_a, "delta3": ZERO}
-        b = b + db
-        yield Step(multiplier * R * b * z_a, deltas, {"B": b, "Z_A": z_a})
-
-
-def _rank_rates(c: Unknown, e: Unknown, gamma: Unknown) -> dict[str, Power]:
-    return {"eta": c.of(N) * e.of(R), "multiplier": gamma.of(R**-1)}
-
-
-_TWO_RATES = (("c_a", "c_b"), width_rates("eta_a", "eta_b"))
-LINEAR_GD = Rule("gradient descent on the linear toy", _linear_gd, *_TWO_RATES, ("A", "B"))
-LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, ("A", "B"))
-TWO_LAYER_GD = Rule("gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, ("both",))
-TWO_LAYER_SIGN = Rule("sign updates of the two-layer toy", _two_layer_sign, *_TWO_RATES, ("both",))
-_RANK = (("c", "e", "gamma"), _rank_rates)
-RANK_SIGN = Rule(
-    "sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B", "B unit")
-)
-RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, ("A",))
-
-
 def shared(rule: Rule) -> Rule:
     """The same rule with one rate for both factors, η_A = η_B = Θ(n^c).
 
+    >>> from lora_theory.rules import LINEAR_GD
     >>> [str(region) for region in efficient(shared(LINEAR_GD), "A")]  # Proposition 1
     []
     """
@@ -426,6 +316,7 @@ def derive(
 ) -> list[dict[str, Power]]:
     """Every size after each of `steps` updates, by running the recursion.
 
+    >>> from lora_theory.rules import LAYER_SIGN
     >>> for sizes in derive(LAYER_SIGN, "A", {"c_a": "-1/2", "c_b": "-1/2"}, 3):
     ...     print({name: str(sizes[name]) for name in ("B", "Z_A", "delta1", "delta2")})
     {'B': 'n^-1/2', 'Z_A': '1', 'delta1': '0', 'delta2': 'n^-1/2'}
@@ -439,6 +330,7 @@ def derive(
 def classify(rule: Rule, init: str, exponents: Mapping[str, Any]) -> Class:
     """Stable or not, and which factors learn, at given exponents.
 
+    >>> from lora_theory.rules import LINEAR_GD
     >>> str(classify(LINEAR_GD, "A", {"c_a": -1, "c_b": 0}))  # Proposition 2
     'efficient'
     >>> str(classify(LINEAR_GD, "A", {"c_a": "-1/2", "c_b": "-1/4"}))
@@ -510,6 +402,7 @@ def solve(
         Disjoint convex sets, together the whole plane (or line, or space) of exponents, those of
         equal answers merged where that leaves them convex.
 
+    >>> from lora_theory.rules import LAYER_SIGN
     >>> for region in solve(shared(LAYER_SIGN), "A"):
     ...     print(region)
     efficient, but unstable inside: c = -1/2
@@ -542,6 +435,7 @@ def efficient(rule: Rule, init: str, *, inside: bool = True) -> list[Region]:
         rule, init: what is run.
         inside: whether B and Z_A must stay O(1) too, as Definition 3 asks.
 
+    >>> from lora_theory.rules import LAYER_SIGN
     >>> [str(region.cell) for region in efficient(LAYER_SIGN, "A")]  # Theorem 1
     ['c_a = -1, c_b = 0']
     >>> [str(region.cell) for region in efficient(LAYER_SIGN, "A", inside=False)]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Literal
 
-from lora_theory import exponents
+from lora_theory import exponents, rules
 from lora_theory.exponents import Class, Rule, rational
 
 PAPER = "LoRA+"
@@ -20,9 +20,9 @@ RSLORA = "arXiv 2312.03732"
 
 Model = Literal["map", "linear", "layer", "two_layer", "rank"]
 RULES: dict[str, Rule] = {
-    "gd": exponents.LINEAR_GD,
-    "sign": exponents.LAYER_SIGN,
-    "adam": exponents.LAYER_SIGN,
+    "gd": rules.LINEAR_GD,
+    "sign": rules.LAYER_SIGN,
+    "adam": rules.LAYER_SIGN,
 }
 
 

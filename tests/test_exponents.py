@@ -6,14 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from lora_theory import exponents
 from lora_theory.exponents import (
-    LAYER_SIGN,
-    LINEAR_GD,
     ONE,
-    RANK_GD,
-    RANK_SIGN,
-    TWO_LAYER_GD,
     ZERO,
     N,
     Power,
@@ -29,6 +23,15 @@ from lora_theory.exponents import (
     shared,
     solve,
     width_rates,
+)
+from lora_theory.rules import (
+    LAYER_SIGN,
+    LINEAR_GD,
+    RANK_GD,
+    RANK_SIGN,
+    START,
+    TWO_LAYER_GD,
+    processed,
 )
 
 LATTICE = [(Fraction(i, 12), Fraction(j, 12)) for i in range(-24, 13) for j in range(-24, 13)]
@@ -214,9 +217,9 @@ def test_rank_exponents_are_the_published_laws():
 
 
 def lora_fa(init, eta_b):
-    b, z_a = exponents.START[init]
+    b, z_a = START[init]
     while True:
-        db = eta_b * exponents.processed(z_a)
+        db = eta_b * processed(z_a)
         b = b + db
         deltas = {"delta1": ZERO, "delta2": db * z_a, "delta3": ZERO}
         yield Step(b * z_a, deltas, {"B": b, "Z_A": z_a})
@@ -299,7 +302,7 @@ def test_algebra():
     assert ZERO.compare(Power(-1000)) == -1
 
 
-@pytest.mark.parametrize("module", ["exponents", "polyhedra", "predictions"])
+@pytest.mark.parametrize("module", ["exponents", "polyhedra", "rules", "predictions"])
 def test_prediction_needs_no_jax(module, environment):
     code = f"import sys, lora_theory.{module}; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)

@@ -110,7 +110,7 @@ numbers = st.builds(
 
 
 @given(numbers, numbers, st.sampled_from(["add", "sub", "mul", "div"]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)
 def test_arithmetic_is_that_of_arbitrary_precision(x, y, name):
     if name == "div" and float(y.sign) == 0:
         with pytest.raises(ZeroDivisionError):
@@ -132,14 +132,14 @@ def test_arithmetic_is_that_of_arbitrary_precision(x, y, name):
 @given(
     st.lists(st.floats(-1e3, 1e3).filter(lambda v: v == 0 or abs(v) > 1e-3), min_size=1, max_size=6)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_sums_and_values_of_ordinary_numbers(values):
     total = SignedLog.of(values).sum()
     assert float(total.value()) == pytest.approx(sum(values), abs=1e-11 * sum(map(abs, values)))
 
 
 @given(logs, logs, st.floats(1e-12, 1.0))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_near_cancellation(log, shift, gap):
     """x − x (1 − gap): what is lost is the rounding of log x, relative to the gap."""
     x = SignedLog(np.array(1.0), np.array(log))

@@ -213,7 +213,7 @@ def test_two_widths_can_be_looked_at_but_not_fitted():
 
 
 MEASURING = ("measure", "slopes", "linear", "models", "lora", "optim", "sweep", "data", "results")
-PREDICTING = ("exponents", "polyhedra", "predictions")
+PREDICTING = ("exponents", "polyhedra", "rules", "predictions")
 
 
 @pytest.mark.parametrize("module", MEASURING)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_theory import exponents, predictions
+from lora_theory import exponents, predictions, rules
 from lora_theory.exponents import N, Rule, derive
 from lora_theory.predictions import Exponents, Phase, claims
 
@@ -25,7 +25,7 @@ def started(rule, init, start, monkeypatch):
     """The rule with the random factor at n^start."""
     size = N**start
     zero = exponents.ZERO
-    monkeypatch.setitem(exponents.START, "broken", (zero, size) if init == "A" else (size, zero))
+    monkeypatch.setitem(rules.START, "broken", (zero, size) if init == "A" else (size, zero))
     return Rule(rule.name, rule.run, rule.exponents, rule.rates, ("broken",)), "broken"
 
 
@@ -34,9 +34,9 @@ def recursion(case, monkeypatch):
     setting = case.setting
     if setting.model == "rank":
         return rank_recursion(case)
-    two_layer = {"gd": exponents.TWO_LAYER_GD, "sign": exponents.TWO_LAYER_SIGN}
-    rules = two_layer if setting.model == "two_layer" else predictions.RULES
-    rule, init = rules[setting.update], setting.init
+    two_layer = {"gd": rules.TWO_LAYER_GD, "sign": rules.TWO_LAYER_SIGN}
+    known = two_layer if setting.model == "two_layer" else predictions.RULES
+    rule, init = known[setting.update], setting.init
     if setting.start:
         rule, init = started(rule, init, setting.start, monkeypatch)
     at = {"c_a": setting.c_a, "c_b": setting.c_b}
@@ -56,7 +56,7 @@ def rank_recursion(case):
     gd = setting.update == "gd"
     unit = setting.init == "B" and not setting.start
     c = 0 if gd else {"A": Fraction(-1, 2), "B": Fraction(-1)}[setting.init]
-    rule = exponents.RANK_GD if gd else exponents.RANK_SIGN
+    rule = rules.RANK_GD if gd else rules.RANK_SIGN
     at = {"c": c, "e": setting.c_b, "gamma": setting.gamma}
     sizes = derive(rule, "B unit" if unit else setting.init, at, case.t)[-1]
     found = {}
