@@ -16,13 +16,16 @@ from experiments import cli
 from lora_theory.config import ClaimsConfig, ConfigError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lora_theory.predictions import Claim
 
 
 def claims(cfg: ClaimsConfig, folders: cli.Folders) -> None:
     """Measure, judge, write, draw, print; exit status 1 if the record is contradicted."""
     from experiments.grid import check_writable
-    from lora_theory.results import atomic_write, write_json
+    from lora_theory.plotting import save
+    from lora_theory.results import ResultsError, atomic_write, exclusive, write_json
 
     path = folders.results / "claims.json"
     if cfg.replot:
@@ -31,12 +34,19 @@ def claims(cfg: ClaimsConfig, folders: cli.Folders) -> None:
     else:
         chosen = _chosen(cfg)
         check_writable(folders)
-        report = _report(cfg, path, chosen)
-        write_json(path, report)
+        with exclusive(path):
+            report = _report(cfg, path, chosen)
+            write_json(path, report)
+    try:  # All of it before the first file is written.
+        texts, figures = (table(report), markdown(report)), _figures(report)
+    except (KeyError, ValueError, TypeError, IndexError):
+        raise ResultsError(f"{path}: damaged or no report; run without replot=true") from None
     with atomic_write(path.with_suffix(".md")) as file:
-        file.write(("\n".join(markdown(report)) + "\n").encode())
-    written = [path, path.with_suffix(".md"), *_figures(report, folders.figures, cfg.dpi)]
-    print("\n".join(table(report)))
+        file.write(("\n".join(texts[1]) + "\n").encode())
+    written = [path, path.with_suffix(".md")]
+    for name, figure in figures.items():
+        written += save(figure, folders.figures / name, dpi=cfg.dpi)
+    print("\n".join(texts[0]))
     print("\nfiles:", *(cli.shown(file) for file in written))
     print(summary(report), flush=True)
     if broken(report):
@@ -83,8 +93,10 @@ def _legend(report: dict[str, Any]) -> str:
         f"A claim holds (fails) if the {config['confidence']:.0%} intervals of its exponents "
         "(Student t over seeds, Bonferroni over the claim's exponents) lie inside (outside) "
         f"±{config['margin']:g} of the prediction, ±{config['map_margin']:g} for the scalar map, "
-        "and is undecided otherwise; shown is the exponent furthest from its prediction, "
-        "± standard error"
+        "and is undecided otherwise; a phase diagram if every point's class, decided at ±1/24 and "
+        f"{config['confidence']:.0%} a point, is the predicted one; the scalar map has the same "
+        "draws at every width, so its errors are small; shown is the exponent furthest from its "
+        "prediction, ± standard error"
     )
 
 
@@ -139,7 +151,8 @@ def _saved(path: Path) -> dict[str, Any]:
 
     try:
         report: dict[str, Any] = json.loads(path.read_text())
-        summary(report)
+        if not report["claims"]:
+            raise ValueError
     except FileNotFoundError:
         raise ResultsError(f"{path}: no report to draw; run without replot=true") from None
     except (ValueError, KeyError, TypeError):
@@ -168,17 +181,15 @@ def _report(cfg: ClaimsConfig, path: Path, chosen: "list[Claim]") -> dict[str, A
     return {"config": config, "claims": judged, "phases": phases, "slopes": slopes}
 
 
-def _figures(report: dict[str, Any], folder: Path, dpi: int) -> list[Path]:
+def _figures(report: dict[str, Any]) -> "dict[str, Figure]":
     from lora_theory import plotting_theory as theory
-    from lora_theory.plotting import save
 
-    figures = {
+    return {
         "fig1": theory.schematic(),
         "phase": theory.phase_diagrams(report["phases"]),
         "exponents": theory.predicted_measured(report["claims"]),
         "slopes": theory.approaching(report["slopes"]),
     }
-    return [file for name, f in figures.items() for file in save(f, folder / name, dpi=dpi)]
 
 
 if __name__ == "__main__":

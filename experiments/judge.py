@@ -21,7 +21,7 @@ from lora_theory import exponents, linear, predictions
 from lora_theory.config import ClaimsConfig
 from lora_theory.exponents import Class, Verdict
 from lora_theory.predictions import Case, Claim, Exponents, Identity, Phase, Setting
-from lora_theory.results import ChunkStore
+from lora_theory.results import ChunkStore, ResultsError
 from lora_theory.slopes import Slope, Table, compare
 
 _IDENTITY_SEEDS = 20
@@ -159,7 +159,11 @@ class Judge:
             axes = {"log2_widths": table.log2_widths, "steps": table.steps}
             self._store.put(index, **axes, **table.logs)
         arrays = self._store.get(index)
-        return Table(arrays.pop("log2_widths"), arrays.pop("steps"), arrays)
+        empty = np.empty(0)
+        widths, steps = arrays.pop("log2_widths", empty), arrays.pop("steps", empty)
+        if {logs.shape[::2] for logs in arrays.values()} != {(widths.size, steps.size)}:
+            raise ResultsError(f"{self._store.folder}: damaged; delete it to measure again")
+        return Table(widths, steps, arrays)
 
     def _judged(self, cases: tuple[Case, ...]) -> dict[str, Any]:
         count = sum(len(case.predicted) for case in cases if isinstance(case, Exponents))

@@ -211,11 +211,21 @@ class RatesConfig:
 class ClaimsConfig:
     """What `make claims` checks, at which widths, with how many seeds; see `conf/claims.yaml`."""
 
-    only: tuple[str, ...] | None = _rule("must be null or a list of claim ids", lambda v: v != ())
+    only: tuple[str, ...] | None = _rule(
+        "must be null or a list of different claim ids",
+        lambda v: v is None or (v != () and len(set(v)) == len(v)),
+    )
     widths: tuple[int, ...] = _ascending(4)
     ranks: tuple[int, ...] = _ascending(1)
     rank_width: int = _integer(4, 10**5)
-    map_log2_widths: tuple[float, ...] = _ascending(1)
+    map_log2_widths: tuple[float, ...] = _rule(
+        "must be at least three ascending numbers from 1 to 1e6, the last at least twice the first",
+        lambda v: (
+            len(v) >= 3
+            and 1 <= 2 * v[0] <= v[-1] <= 1e6
+            and all(a < b for a, b in itertools.pairwise(v))
+        ),
+    )
     seeds: SeedsConfig
     steps: int = _integer(3, 100)
     lattice_steps: int = _integer(26, 1000)
@@ -223,7 +233,7 @@ class ClaimsConfig:
     adam_eps: float = _positive()
     margin: float = _positive()
     map_margin: float = _positive()
-    confidence: float = _rule("must be between 0.5 and 1", lambda v: 0.5 < v < 1)
+    confidence: float = _rule("must be between 0.5 and 0.9999", lambda v: 0.5 <= v <= 0.9999)
     out: str | None = _rule("must be null or a folder", lambda v: v is None or v.strip() != "")
     replot: bool
     dpi: int = _integer(30, 1200)

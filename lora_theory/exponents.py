@@ -8,6 +8,7 @@ rational ends for an answer. Nothing is measured here, and nothing here needs JA
 
 import dataclasses
 import enum
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
@@ -15,9 +16,9 @@ from typing import Any, NamedTuple
 
 from lora_theory.polyhedra import Cell, Form, UndecidedError
 
-# After so many steps a rule has settled, or it grows for ever: a max-plus recursion of k sizes
-# that still changes after k steps has a positive cycle (as in Bellman and Ford's algorithm). The
-# rules here have k = 2 sizes that feed each other, and contributions follow one step behind.
+# After so many steps a rule of k = 2 sizes that feed each other has settled, or it grows for ever:
+# a max-plus recursion of k sizes that still changes after k steps has a positive cycle (as in
+# Bellman and Ford's algorithm). Contributions follow a step behind; one more is for safety.
 SETTLED = 4
 
 
@@ -150,6 +151,9 @@ N = Power(1)
 R = Power(0, 1)
 
 
+_DELTAS = {"delta1", "delta2", "delta3"}
+
+
 class Step(NamedTuple):
     """Sizes after one update.
 
@@ -182,6 +186,8 @@ class Rule:
         rates: exponents as powers -> the keyword arguments of `run`; called with a power of n
             of each unknown exponent.
         inits: the initialisations that `run` knows.
+        settled: steps after which exponents have settled or grow for ever: at least two more
+            than the number of sizes that feed each other.
 
     A rule of one's own takes a few lines; LoRA-FA, which freezes A:
 
@@ -218,6 +224,7 @@ class Rule:
     exponents: tuple[str, ...]
     rates: Callable[..., dict[str, Power]]
     inits: tuple[str, ...]
+    settled: int = SETTLED
 
     def steps(self, init: str, exponents: Mapping[str, Any]) -> Iterator[Step]:
         """Run at the given exponents (numbers, or the powers of a case analysis).
@@ -238,6 +245,11 @@ class Rule:
             for name, value in exponents.items()
         }
         for step in self.run(init, **self.rates(**values)):
+            if "delta1" not in step.deltas or not set(step.deltas) <= _DELTAS:
+                raise RuleError(
+                    f"deltas: must be delta1 and, of two factors, delta2, delta3 (got "
+                    f"{', '.join(step.deltas) or 'none'})"
+                )
             for power in step.sizes().values():
                 _power(power)
             yield step
@@ -300,7 +312,7 @@ class Verdict(enum.Enum):
 
 
 class Class(NamedTuple):
-    """A verdict; for an unstable run the first t at which f is not O(1) (None: after `SETTLED`)."""
+    """A verdict; of an unstable run the first t at which f is not O(1) (None: after `settled`)."""
 
     verdict: Verdict
     from_t: int | None = None
@@ -308,7 +320,7 @@ class Class(NamedTuple):
     def __str__(self) -> str:
         if self.verdict is not Verdict.UNSTABLE:
             return self.verdict.value
-        return f"unstable from t = {self.from_t}" if self.from_t else f"unstable, t > {SETTLED}"
+        return f"unstable from t = {self.from_t}" if self.from_t else "unstable later"
 
 
 def derive(
@@ -336,7 +348,7 @@ def classify(rule: Rule, init: str, exponents: Mapping[str, Any]) -> Class:
     >>> str(classify(LINEAR_GD, "A", {"c_a": "-1/2", "c_b": "-1/4"}))
     'unstable from t = 3'
     """
-    return _classify(rule.steps(init, exponents))
+    return _classify(rule.steps(init, exponents), rule.settled)
 
 
 def first_unstable(rule: Rule, init: str, exponents: Mapping[str, Any], limit: int = 1000) -> int:
@@ -345,14 +357,14 @@ def first_unstable(rule: Rule, init: str, exponents: Mapping[str, Any], limit: i
     for t, step in enumerate(itertools.islice(rule.steps(init, exponents), limit), 1):
         if step.f.compare(ONE) > 0:
             return t
-        if t > SETTLED and before is not None and not _differ(before, step):
+        if t > rule.settled and before is not None and not _differ(before, step):
             return 0
         before = step
     return 0
 
 
-def _classify(steps: Iterator[Step]) -> Class:
-    for t in range(1, SETTLED + 1):
+def _classify(steps: Iterator[Step], settled: int) -> Class:
+    for t in range(1, settled + 1):
         step = next(steps)
         if step.f.compare(ONE) > 0:
             return Class(Verdict.UNSTABLE, t)
@@ -387,7 +399,7 @@ class Region(NamedTuple):
 def solve(
     rule: Rule,
     init: str,
-    question: Callable[[Iterator[Step]], Any] = _classify,
+    question: Callable[[Iterator[Step]], Any] | None = None,
 ) -> list[Region]:
     """The answer to a question about the steps, for all exponents at once and exactly.
 
@@ -410,6 +422,7 @@ def solve(
     unstable from t = 1: c > 0
     unstable from t = 2: -1/2 < c ≤ 0
     """
+    question = question or functools.partial(_classify, settled=rule.settled)
     answers: dict[Any, list[Cell]] = {}
     todo = [Cell(rule.exponents)]
     while todo:
@@ -429,7 +442,10 @@ def solve(
 
 
 def efficient(rule: Rule, init: str, *, inside: bool = True) -> list[Region]:
-    """Where every factor learns: δ¹, δ² = Θ(1) and f = O(1) for all t > 1 (Definition 5).
+    """Where every factor learns: δ¹, δ² = Θ(1) once exponents have settled, f = O(1) (Def. 5).
+
+    Exponents settle by t = 3. On the half-line below δ² (Init[2]: δ¹) is still smaller at t = 2,
+    so that Definition 5 read literally, for all t > 1, leaves (−1, 0) alone there as well.
 
     Args:
         rule, init: what is run.
@@ -444,6 +460,6 @@ def efficient(rule: Rule, init: str, *, inside: bool = True) -> list[Region]:
     wanted = {Verdict.EFFICIENT} if inside else {Verdict.EFFICIENT, Verdict.INSIDE}
 
     def question(steps: Iterator[Step]) -> bool:
-        return _classify(steps).verdict in wanted
+        return _classify(steps, rule.settled).verdict in wanted
 
     return [region for region in solve(rule, init, question) if region.answer]

@@ -25,7 +25,7 @@ class SignedLog:
         log: natural logarithm of the magnitude; −inf where the sign is 0.
 
     >>> n = SignedLog.of(2.0) ** 4000
-    >>> (n - n).sign.item(), ((n * n) / n).log2().item()
+    >>> (n - n).sign.item(), round(((n * n) / n).log2().item(), 6)
     (0.0, 4000.0)
     >>> (SignedLog.of([3.0, -5.0]) + SignedLog.of(2.0)).value().round(12).tolist()
     [5.0, -3.0]
@@ -38,10 +38,12 @@ class SignedLog:
 
     @classmethod
     def of(cls, value: "SignedLog | np.ndarray | list[float] | float") -> "SignedLog":
-        """From ordinary numbers."""
+        """From ordinary, finite numbers."""
         if isinstance(value, SignedLog):
             return value
         value = np.asarray(value, np.float64)
+        if not np.isfinite(value).all():
+            raise ValueError("a SignedLog needs finite numbers (got NaN or an infinity)")
         with np.errstate(divide="ignore"):
             return cls(np.sign(value), np.log(np.abs(value)))
 
@@ -166,7 +168,7 @@ def trajectory(
         All sizes at all steps.
 
     Raises:
-        ValueError: an unknown update, or sign updates of several samples.
+        ValueError: no steps, an unknown update, or sign updates of several samples.
 
     >>> one = SignedLog.of(np.ones((1, 1)))
     >>> n = SignedLog.two_to(120.0)
@@ -174,6 +176,8 @@ def trajectory(
     >>> run.f.value()[:, 0].tolist()  # at (−1, 0): Θ(1) after one step, at any width
     [0.0, 2.0, 2.0]
     """
+    if steps < 1:
+        raise ValueError(f"steps: must be at least 1 (got {steps})")
     if update not in ("gd", "sign"):
         raise ValueError(f"update: must be gd or sign (got {update!r})")
     samples = s.sign.shape[-1]
@@ -243,6 +247,8 @@ def random_runs(
     >>> trajectory(*runs, 2).f.log2().shape
     (3, 3, 2, 1)
     """
+    if init not in ("A", "B"):
+        raise ValueError(f'init: must be "A" or "B" (got {init!r})')
     shape = (seeds, 1)
     start = SignedLog.of(rng.normal(size=shape))
     k_a, k_b, k = (SignedLog.of(rng.uniform(0.25, 0.5, size=shape)) for _ in range(3))

@@ -55,7 +55,8 @@ def deltas(before: nnx.Module, after: nnx.Module, x: Any) -> Deltas:
     δ¹ = f(A', B) − f(A, B), δ² = f(A, B') − f(A, B), δ³ the rest of f(A', B') − f(A, B).
 
     Args:
-        before, after: the model before and after the update; same structure.
+        before, after: the model before and after the update: same structure, and the same
+            weights apart from A and B (those of `before` are used).
         x: its inputs.
 
     >>> import jax, jax.numpy as jnp
@@ -115,7 +116,8 @@ def coordinate_check(
         `.columns()` the tidy table.
 
     Raises:
-        ValueError: widths that do not ascend, no seeds or steps, a model without LoRA layers.
+        ValueError: widths that do not ascend, no seeds or steps, another dtype, a model without
+            LoRA layers.
         EpsilonError: Adam's ε is too large for the gradients at the largest width.
 
     >>> import functools, optax
@@ -132,26 +134,27 @@ def coordinate_check(
         raise ValueError(f"widths: must be ascending integers (got {list(widths)})")
     if seeds < 1 or steps < 1:
         raise ValueError(f"seeds and steps: must be at least 1 (got {seeds} and {steps})")
+    dtype = jnp.dtype(dtype)
+    if dtype not in (jnp.float32, jnp.float64):
+        raise ValueError(f"dtype: must be float32 or float64 (got {dtype})")
     with jax.enable_x64(dtype == jnp.float64), jax.default_matmul_precision("highest"):
         run = _compiled(setup, optimizer, loss, steps)
         sizes: list[dict[str, np.ndarray]] = []
         for width in widths:
             keys = _keys(seeds, width)
             values = tuple(jnp.asarray(rate, dtype) for rate in rates(width))
-            squares, gap = jax.device_get(run(width, width == widths[-1], keys, values))
+            logs, gap = jax.device_get(run(width, width == widths[-1], keys, values))
             _check_epsilon(gap, width)
-            sizes.append({name: size.reshape(-1, steps)[:seeds] for name, size in squares.items()})
-    names = list(sizes[0])
-    with np.errstate(divide="ignore"):
-        logs = {name: np.stack([0.5 * np.log2(size[name]) for size in sizes]) for name in names}
-    return Table(np.log2(np.asarray(widths, float)), np.arange(1, steps + 1), logs)
+            sizes.append({name: log.reshape(-1, steps)[:seeds] for name, log in logs.items()})
+    stacked = {name: np.stack([size[name] for size in sizes]) for name in sizes[0]}
+    return Table(np.log2(np.asarray(widths, float)), np.arange(1, steps + 1), stacked)
 
 
 @functools.lru_cache(maxsize=32)
 def _compiled(
     setup: Setup, optimizer: Callable[..., Any], loss: LossFn, steps: int
 ) -> Callable[..., tuple[dict[str, Array], Array]]:
-    """(width, whether to look at ε, keys, rates) -> mean squares by name; compiled once a width."""
+    """(width, whether to look at ε, keys, rates) -> log2 sizes by name; compiled once a width."""
 
     def run(width: int, look: bool, keys: Any, rates: tuple[Array, ...]) -> Any:
         def one(key: PRNGKey) -> tuple[dict[str, Array], Array]:
@@ -176,7 +179,7 @@ def _keys(seeds: int, width: int) -> Array:
 def _run(
     model: Any, x: Any, y: Any, transform: Any, loss: LossFn, steps: int, look: bool
 ) -> tuple[dict[str, Array], Array]:
-    """Mean squares of everything after each step of one run, and how much ε is felt."""
+    """log2 sizes of everything after each step of one run, and how much ε is felt."""
     parts: Any = nnx.split(model, nnx.LoRAParam, ...)
     graph, params, rest = parts
     if not jax.tree.leaves(params):
@@ -192,14 +195,14 @@ def _run(
         grads = gradient(params)
         updates, state = transform.update(grads, state, params)
         moved = optax.apply_updates(params, updates)
-        squares = _squares(merged(params), merged(moved), merged(updates), x)
+        logs = _sizes(merged(params), merged(moved), merged(updates), x)
         gap = _epsilon_gap(transform, grads, params) if look else jnp.zeros(())
-        return (moved, state), (squares, gap)
+        return (moved, state), (logs, gap)
 
     return jax.lax.scan(step, (params, transform.init(params)), length=steps)[1]
 
 
-def _squares(before: Any, after: Any, moves: Any, x: Any) -> dict[str, Array]:
+def _sizes(before: Any, after: Any, moves: Any, x: Any) -> dict[str, Array]:
     f, captured = nnx.capture(lambda model, x: model(x), LayerInput)(after, x)
     inputs = nnx.to_pure_dict(captured)
     sizes = {"f": f} | deltas(before, after, x)._asdict()
@@ -209,7 +212,14 @@ def _squares(before: Any, after: Any, moves: Any, x: Any) -> dict[str, Array]:
         prefix = f"{'.'.join(map(str, path))}." if len(layers[0]) > 1 else ""
         for name, value in _layer_sizes(old, new, move, _input(inputs, path)).items():
             sizes[prefix + name] = value
-    return {name: jnp.mean(jnp.square(value)) for name, value in sizes.items()}
+    return {name: _log2_rms(value) for name, value in sizes.items()}
+
+
+def _log2_rms(v: Array) -> Array:
+    """log2 of the root mean square; scaled first, so that only an exact 0 has −inf."""
+    largest = jnp.max(jnp.abs(v))
+    scaled = v / jnp.where(largest > 0, largest, 1.0)
+    return jnp.log2(largest) + 0.5 * jnp.log2(jnp.mean(jnp.square(scaled)))
 
 
 def _layer_sizes(before: LoRA, after: LoRA, move: LoRA, z: Array) -> dict[str, Array]:

@@ -72,16 +72,20 @@ class Exponents:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """The classes of points (c_a, c_b) of the scalar map are those predicted for `like`."""
+    """The classes of points (c_a, c_b) of the scalar map are those predicted for the init `like`
+    (and, to be wrong by little, for rates n^shift larger).
+    """
 
     update: str
     init: str
     points: tuple[tuple[Fraction, Fraction], ...]
     like: str
+    shift: Fraction = Fraction(0)
 
     def classes(self) -> list[Class]:
         """The predicted class of every point."""
-        return [predicted_class(self.update, self.like, *point) for point in self.points]
+        shifted = [(c_a + self.shift, c_b + self.shift) for c_a, c_b in self.points]
+        return [predicted_class(self.update, self.like, *point) for point in shifted]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +189,7 @@ def _at(
 _EFFICIENT: dict[str, str | None] = {"f": "0", "delta1": "0", "delta2": "0", "delta3": "0"}
 _LAYER: dict[str, str | None] = {"delta1_Z_B": "0", "delta2_Z_B": "0", "Z_A": "0", "B": "0"}
 _DIAGONAL = tuple((Fraction(i, 12), Fraction(i, 12)) for i in range(-24, 13))
+_TWELFTH = Fraction(1, 12)
 _TWO, _HALF = ("-1", "0"), ("-1/2", "-1/2")
 
 
@@ -204,8 +209,12 @@ def _linear_toy() -> Iterator[Claim]:
             f"that the δ-conditions allow, −1/2, gives f = Θ(n^{f}) at t = 1",
             f"{PAPER}, Proposition 1",
             (Phase("gd", init, _DIAGONAL, init), _at("map", "gd", init, _HALF, 1, f=f)),
-            "init of the wrong variance: the factor that is random starts at n^1/4",
-            (_at("map", "gd", init, _HALF, 1, start="1/4", f=f),),
+            "init of the wrong variance (the random factor starts at n^1/4); the classes of rates "
+            "n^1/12 larger",
+            (
+                _at("map", "gd", init, _HALF, 1, start="1/4", f=f),
+                Phase("gd", init, _DIAGONAL, init, _TWELFTH),
+            ),
         )
     for init, number in (("A", 1), ("B", 2)):
         yield Claim(
@@ -263,8 +272,11 @@ def _boundaries() -> Iterator[Claim]:
                 if update == "gd"
                 else f"{PAPER}, Theorem 1 and its recursions",
                 (Phase(update, init, twelfths, init),),
-                f"the diagram of Init[{3 - number}]",
-                (Phase(update, init, twelfths, other),),
+                f"the diagram of Init[{3 - number}]; the same diagram for rates n^1/12 larger",
+                (
+                    Phase(update, init, twelfths, other),
+                    Phase(update, init, twelfths, init, _TWELFTH),
+                ),
             )
     yield Claim(
         "boundary-gd",
@@ -331,11 +343,13 @@ def _layer() -> Iterator[Claim]:
         )
     yield Claim(
         "half-line",
-        "By the δ-criterion alone a half-line is efficient: Init[1], sign, c_a + c_b = −1, c_b < 0 "
-        "has δ = Θ(1), but Z_A = Θ(n^(c_a+1)); uniqueness in Theorem 1 rests on Z_A = O(1)",
+        "By the δ-criterion from t = 3 on a half-line is efficient: Init[1], sign, c_a + c_b = −1, "
+        "c_b < 0 has δ = Θ(1), but Z_A = Θ(n^(c_a+1)); there uniqueness in Theorem 1 rests on "
+        "Z_A = O(1). At t = 2 δ² is still Θ(n^c_b)",
         f"{PAPER}, Theorem 1 with Definition 3",
         (
-            _at("map", "sign", "A", ("-3/4", "-1/4"), 4, f="0", delta1="0", delta2="0", Z_A="1/4"),
+            _at("map", "sign", "A", ("-3/4", "-1/4"), 2, f="0", delta1="0", delta2="-1/4"),
+            _at("map", "sign", "A", ("-3/4", "-1/4"), 3, f="0", delta1="0", delta2="0", Z_A="1/4"),
             _at("map", "sign", "A", ("0", "-1"), 4, f="0", delta1="0", delta2="0", Z_A="1"),
             _at("map", "sign", "B", ("-5/4", "1/4"), 4, f="0", delta1="0", delta2="0", B="1/4"),
         ),

@@ -148,11 +148,13 @@ def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean"
     Raises:
         ValueError: too few widths or seeds, or an unknown statistic.
 
-    >>> fit(np.array([6.0, 7.0, 8.0]), np.array([[6.0, 6.2], [7.0, 7.2], [8.0, 8.2]]))
-    Slope(value=1.0, error=0.0, seeds=2, zero=False, note='')
+    >>> str(fit(np.array([6.0, 7.0, 8.0]), np.array([[6.0, 6.2], [7.0, 7.2], [8.0, 8.2]])))
+    '+1.000 ± 0.000'
     >>> str(fit(np.array([6.0, 7.0, 8.0]), np.full((3, 2), -np.inf)))
     'identically zero'
     """
+    if not (np.diff(log2_widths) > 0).all():
+        raise ValueError(f"widths: must ascend (got log2 n = {list(log2_widths)})")
     if len(log2_widths) < 3:
         raise ValueError(f"widths: a slope needs at least three (got {len(log2_widths)})")
     if logs.shape[1] < 2:
@@ -181,11 +183,13 @@ def compare(
     >>> compare(Slope(0.02, 0.1, 100), 0.0, margin=0.1, confidence=0.95)
     Comparison(verdict='undecided', seeds_needed=616)
     """
+    if math.isnan(slope.value) and not slope.zero:  # An overflow says nothing, of zeros neither.
+        return Comparison("undecided")
     if slope.zero or predicted is None:
         return Comparison("holds" if slope.zero and predicted is None else "fails")
-    if math.isnan(slope.value):
-        return Comparison("undecided")
     gap, half = abs(slope.value - predicted), slope.half_width(confidence)
+    if not math.isfinite(half):
+        return Comparison("undecided")
     if gap + half <= margin:
         return Comparison("holds")
     if gap - half > margin:

@@ -99,7 +99,7 @@ def test_it_writes_report_tables_and_figures_and_no_more(reference):
     assert done.stderr == ""
     assert {p.name for p in (out / "figures").iterdir()} == FIGURES
     names = {p.name for p in (out / "results" / "claims").iterdir()}
-    assert names == {"claims.json", "claims.md"}
+    assert names == {"claims.json", "claims.md", ".claims.json.lock"}
 
 
 def test_the_whole_lattice_agrees(reference):
@@ -206,7 +206,7 @@ def test_killed_runs_go_on_to_the_same_report(environment, tmp_path):
     ("override", "field"),
     [
         ("only=[prop9]", "only: must be among prop1-init1"),
-        ("only=[]", "only: must be null or a list of claim ids"),
+        ("only=[]", "only: must be null or a list of different claim ids"),
         ("widths=[64,128]", "widths: must be at least three ascending"),
         ("widths=[64,128,128]", "widths: must be at least three ascending"),
         ("widths=[1,64,128]", "widths: must be at least three ascending"),
@@ -214,7 +214,9 @@ def test_killed_runs_go_on_to_the_same_report(environment, tmp_path):
         ("map_log2_widths=[10,20,nan]", "map_log2_widths: must be"),
         ("seeds.layer=1", "seeds.layer: must be an integer from 2"),
         ("seeds.lattice=1", "seeds.lattice: must be an integer from 2"),
-        ("confidence=1.5", "confidence: must be between 0.5 and 1"),
+        ("only=[half-line,half-line]", "only: must be null or a list of different claim ids"),
+        ("map_log2_widths=[10,11,12]", "map_log2_widths: must be"),
+        ("confidence=1.5", "confidence: must be between 0.5 and 0.9999"),
         ("margin=0", "margin: must be a positive"),
         ("rates.layer=-1", "rates.layer: must be a positive"),
         ("adam_eps=0", "adam_eps: must be a positive"),

@@ -306,3 +306,42 @@ def test_algebra():
 def test_prediction_needs_no_jax(module, environment):
     code = f"import sys, lora_theory.{module}; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+
+
+def chain(links):
+    """Sizes that feed each other in a row: the last one grows only after as many steps."""
+
+    def run(init, eta):
+        sizes = [ONE] + [ZERO] * (links - 1)
+        while True:
+            for i in range(links - 1, 0, -1):
+                sizes[i] = sizes[i] + eta * sizes[i - 1]
+            yield Step(sizes[-1], {"delta1": ONE}, {})
+
+    return run
+
+
+def test_longer_chains_need_more_steps_and_can_say_so():
+    short, long = (
+        Rule("chain", chain(8), ("c",), width_rates("eta"), ("A",), settled=settled)
+        for settled in (4, 10)
+    )
+    assert classify(long, "A", {"c": 1}).verdict is Verdict.UNSTABLE
+    assert first_unstable(long, "A", {"c": 1}) == 7
+    assert classify(short, "A", {"c": 1}).verdict is Verdict.EFFICIENT  # Why `settled` exists.
+
+
+@pytest.mark.parametrize("deltas", [{}, {"delta_1": ZERO}, {"delta2": ONE}])
+def test_steps_without_contributions_are_refused(deltas):
+    def run(init, eta):
+        while True:
+            yield Step(ONE, deltas, {})
+
+    rule = Rule("none", run, ("c",), width_rates("eta"), ("A",))
+    with pytest.raises(RuleError, match="deltas: must be delta1"):
+        classify(rule, "A", {"c": 0})
+
+
+def test_the_half_line_is_efficient_from_t_3_on():
+    steps = gammas(LAYER_SIGN, "A", Fraction(-3, 4), Fraction(-1, 4))
+    assert [step["delta2"] for step in steps[:4]] == [Fraction(-1, 4)] * 2 + [0, 0]

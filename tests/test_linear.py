@@ -195,3 +195,14 @@ def test_draws_are_the_same_at_every_width_and_rate(init, update):
     start = runs.s[..., 0] if init == "A" else runs.b
     assert np.ptp(start.log, axis=-1).max() < 1e-12
     assert linear.trajectory(*runs, 2, update=update).f.log.shape == (3, 2, 5, 2, 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, [1.0, -np.inf]])
+def test_numbers_that_are_not_finite_are_refused(value):
+    with pytest.raises(ValueError, match="finite numbers"):
+        SignedLog.of(value)
+
+
+def test_an_unknown_init_is_refused():
+    with pytest.raises(ValueError, match='init: must be "A" or "B"'):
+        random_runs(np.array([6.0]), 2, "C", 0.0, 0.0, rng=np.random.default_rng(0))

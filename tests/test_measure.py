@@ -188,6 +188,7 @@ def test_epsilon_is_no_matter_for_gradient_descent():
         ({"widths": [16, 8, 32]}, "widths: must be ascending"),
         ({"widths": []}, "widths: must be ascending"),
         ({"seeds": 0}, "seeds and steps: must be at least 1"),
+        ({"dtype": "float16"}, "dtype: must be float32 or float64"),
         ({"steps": 0}, "seeds and steps: must be at least 1"),
     ],
 )
@@ -239,3 +240,11 @@ def loaded(module, environment):
 def test_linear_imports_no_library_of_models(environment):
     code = "import sys, lora_theory.linear; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+
+
+def test_tiny_is_not_zero():
+    table = coordinate_check(linear_setup("A"), SGD, lambda n: (1e-200, 1e-200), [8], seeds=2)
+    logs = table.logs["dB"][..., 0]
+    assert np.isfinite(logs).all()
+    assert (logs < -600).all()
+    assert np.isneginf(table.logs["delta1"][..., 0]).all()

@@ -77,6 +77,7 @@ def test_zero_is_said_and_not_minus_infinity():
 @pytest.mark.parametrize(
     ("widths", "logs", "statistic", "message"),
     [
+        (np.full(5, 6.0), np.zeros((5, 4)), "mean", "widths: must ascend"),
         (WIDTHS[:2], np.zeros((2, 4)), "mean", "widths: a slope needs at least three"),
         (WIDTHS, np.zeros((5, 1)), "mean", "seeds: an error needs at least two"),
         (WIDTHS, np.zeros((5, 4)), "mode", "statistic: must be mean or median"),
@@ -114,7 +115,10 @@ def test_equivalence_of_zeros_and_of_nothing():
     none = Slope(math.nan, math.nan, 10, note="overflow")
     assert compare(zero, None, margin=0.1, confidence=0.95).verdict == "holds"
     assert compare(zero, 0.0, margin=0.1, confidence=0.95).verdict == "fails"
-    assert compare(none, 0.0, margin=0.1, confidence=0.95) == ("undecided", None)
+    for predicted in (0.0, None):  # An overflow is no evidence against a prediction.
+        assert compare(none, predicted, margin=0.1, confidence=0.95) == ("undecided", None)
+    wide = Slope(0.0, math.inf, 10)
+    assert compare(wide, 0.0, margin=0.1, confidence=0.95) == ("undecided", None)
 
 
 def test_wrong_holds_are_as_rare_as_the_confidence_says():
@@ -154,8 +158,9 @@ def test_table_is_tidy(tmp_path):
 
 
 def test_slopes_of_a_table():
-    assert table().slope("f", 1) == Slope(6.0, 0.0, 3)
-    assert [s.value for s in table().successive("f", 2)] == [6.0] * 4
+    slope = table().slope("f", 1)
+    assert (slope.value, slope.error, slope.seeds) == (pytest.approx(6), pytest.approx(0), 3)
+    assert [s.value for s in table().successive("f", 2)] == pytest.approx([6.0] * 4)
     assert "+6.000 ± 0.000" in table().summary()
     with pytest.raises(ValueError, match=r"quantity: must be one of f, B \(got 'C'\)"):
         table().slope("C", 1)
