@@ -22,7 +22,7 @@ $(READY): FORCE
 	@if [ "$$(cat $@ 2>/dev/null)" != "$(STAMP)" ] || [ ! -x $(BIN)/python ]; then \
 	  echo "installing into $(VENV) (once, a minute or two)" && \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,dev]' && \
 	  echo "$(STAMP)" > $@.tmp && mv $@.tmp $@; \
 	fi
 
@@ -33,18 +33,19 @@ claims: $(READY) ## Every claim of the theory, measured: results/claims, figures
 	$(BIN)/python -m experiments.claims
 
 test: check ## Linter, type checker, tests, doctests and notebooks
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
-check: $(READY) ## Linter, formatter and type checker
+check: $(READY) ## Linter, formatter, type checker, who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(READY) ## Speed and memory of the engine against plain implementations
 	$(BIN)/python -m experiments.bench
 
 notebooks: $(READY) ## Open the notebooks
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,notebooks]'
 	$(BIN)/jupyter lab notebooks
 
 lock: $(READY) ## Renew constraints.txt from pyproject.toml
@@ -53,5 +54,5 @@ lock: $(READY) ## Renew constraints.txt from pyproject.toml
 	  --python-version 3.11 pyproject.toml -o constraints.txt
 
 clean: ## Remove .venv, caches, results and runs; figures stay
-	rm -rf $(VENV) results runs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) results runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

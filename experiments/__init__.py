@@ -1,1 +1,1 @@
-"""One thin script per figure or table; each runs as `python -m experiments.<name>`."""
+"""What is run: a script and a config each, on the skeleton in `lab`."""

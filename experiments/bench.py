@@ -7,7 +7,8 @@ Everything runs in one process, repeats are interleaved, medians are reported. A
 measured where torch is installed (`.venv/bin/pip install torch`).
 """
 
-import json
+import dataclasses
+import functools
 import resource
 import subprocess
 import sys
@@ -18,12 +19,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import cli
-from lora_theory.config import BenchConfig, Fig2Config
+from experiments import registry
+from experiments.lab import schema
+from experiments.lab.command_line import ROOT, run_command
+from experiments.lab.folders import Folders, check_writable, shown
+from experiments.lab.schema import Rule, integer, place, science
+from experiments.registry import TwoLayerConfig
 
 PRODUCT = 2048  # Side of the square matrices whose product gives the machine's own rate.
 SINGLE_RUNS = 2  # Runs a repeat of the implementations that train one run at a time.
 FEW_STEPS = 10  # Steps a repeat of the whole-grid vmap: each costs a second.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """What `make bench` measures."""
+
+    model: TwoLayerConfig
+    n_train: int = science(integer(1, 10**6))
+    n_test: int = science(integer(1, 10**6))
+    points: int = science(integer(1, 4096))
+    repeats: int = science(integer(1, 1000))
+    cells: int = science(integer(1, 10**6))
+    steps: int = science(integer(1, 10**6))
+    rate: float = science(schema.positive())
+    widths: tuple[int, ...] = science(
+        Rule(
+            "must be a list of integers of at least 4 (the rank)",
+            lambda v: len(v) > 0 and min(v) >= 4,
+        )
+    )
+    fig2: bool = science()
+    out: str | None = place(schema.folder())
 
 
 class Candidate(NamedTuple):
@@ -35,11 +62,12 @@ class Candidate(NamedTuple):
     steps: int
 
 
-def bench(cfg: BenchConfig, folders: cli.Folders) -> None:
+def bench(cfg: BenchConfig, folders: Folders) -> None:
     """Time all candidates, print the table, save it as results/bench/bench.json."""
-    from lora_theory.results import atomic_write
-    from lora_theory.sweep import start_devices
+    from lora_theory.store.files import write_json
+    from lora_theory.train.devices import start_devices
 
+    check_writable(folders)
     # First: a child inherits its parent's peak memory, and the whole-grid vmap takes gigabytes.
     whole_figure = fig2_run() if cfg.fig2 else None
     devices = start_devices()
@@ -62,45 +90,45 @@ def bench(cfg: BenchConfig, folders: cli.Folders) -> None:
         report["fig2"] = whole_figure
         print("fig2, both losses, anew: {seconds:.0f} s, {gib:.2f} GiB peak".format(**whole_figure))
     path = folders.results / "bench.json"
-    with atomic_write(path) as file:
-        file.write(json.dumps(report, indent=2).encode())
-    print("files:", cli.shown(path))
+    write_json(path, report)
+    print("files:", shown(path))
+
+
+def problem(cfg: BenchConfig, width: int) -> Any:
+    """Seed 0 of the paper's setting at a width: model and data."""
+    from lora_theory.train.keys import seed_key
+
+    config = dataclasses.replace(cfg.model, width=width)
+    options = {"n_train": cfg.n_train, "n_test": cfg.n_test}
+    return registry.draw(config, None, options)(seed_key(0))
 
 
 def engine(cfg: BenchConfig, width: int) -> Candidate:
     """(a) This library's engine, all devices, with its automatic policy."""
-    from experiments import grid
-    from lora_theory import sweep
+    from lora_theory.train.devices import resolve_policy, start_devices
+    from lora_theory.train.sweep import sweep_cells
 
-    fig2 = setting(width)
-    problem = grid.problem_of(fig2, sweep.seed_key(0))
     runs = max(32, cfg.cells * cfg.widths[0] // width)
-    cells = np.full((runs, 2), cfg.rate)
-
-    def run() -> Any:
-        return sweep.sweep_cells(
-            problem,
-            cells,
-            optimizer=grid.optimizer_of("sgd"),
-            loss="mse",
-            steps=cfg.steps,
-            policy=grid.policy_of(fig2),
-            devices=sweep.start_devices(),
-        )
-
+    run = functools.partial(
+        sweep_cells,
+        problem(cfg, width),
+        np.full((runs, 2), cfg.rate),
+        optimizer=registry.optimizer("gd"),
+        loss="mse",
+        steps=cfg.steps,
+        policy=resolve_policy(width, cfg.n_train + cfg.n_test),
+        devices=start_devices(),
+    )
     return Candidate(f"engine, n = {width}", run, runs, cfg.steps + 1)
 
 
-def plain_step(width: int) -> tuple[Callable[..., Any], Any]:
+def plain_step(cfg: BenchConfig, width: int) -> tuple[Callable[..., Any], Any]:
     """One step as one would first write it, and the initial parameters."""
     import jax
     import jax.numpy as jnp
     import optax
 
-    from experiments import grid
-    from lora_theory import sweep
-
-    model, data = grid.problem_of(setting(width), sweep.seed_key(0))
+    model, data = problem(cfg, width)
     w_in, w_out = model.w_in[...], model.w_out[...]
 
     def loss(params: Any, x: Any, y: Any) -> Any:
@@ -124,8 +152,8 @@ def whole_grid(cfg: BenchConfig, width: int) -> Candidate:
     """(b) The whole grid under one `vmap`, with optax."""
     import jax
 
-    step, start = plain_step(width)
-    rates = np.full(setting(width).grid.points ** 2, cfg.rate, np.float32)
+    step, start = plain_step(cfg, width)
+    rates = np.full(cfg.points**2, cfg.rate, np.float32)
 
     def train(eta_a: Any, eta_b: Any) -> Any:
         def body(params: Any, _: Any) -> Any:
@@ -146,7 +174,7 @@ def loop(cfg: BenchConfig, width: int) -> Candidate:
     """(c) A Python loop over runs and steps around a jitted step."""
     import jax
 
-    step, start = plain_step(width)
+    step, start = plain_step(cfg, width)
     compiled = jax.jit(step)
 
     def run() -> None:
@@ -165,10 +193,7 @@ def pytorch(cfg: BenchConfig, width: int) -> Candidate | None:
         import torch
     except ImportError:
         return None
-    from experiments import grid
-    from lora_theory import sweep
-
-    model, data = grid.problem_of(setting(width), sweep.seed_key(0))
+    model, data = problem(cfg, width)
     x, y, x_test, y_test, w_in, w_out, a, b = (
         torch.from_numpy(np.array(v))
         for v in (*data, *(v[...] for v in (model.w_in, model.w_out)),
@@ -193,11 +218,6 @@ def pytorch(cfg: BenchConfig, width: int) -> Candidate | None:
                 optimizer.step()
 
     return Candidate("PyTorch loop", run, SINGLE_RUNS, cfg.steps)
-
-
-def setting(width: int) -> Fig2Config:
-    """The paper's setting at another width."""
-    return cli.load("fig2", Fig2Config, [f"model.width={width}"])
 
 
 def measure(candidates: list[Candidate], repeats: int) -> tuple[dict[str, list[float]], float]:
@@ -231,7 +251,7 @@ def fig2_run() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as out:
         begin = time.perf_counter()
         command = [sys.executable, "-m", "experiments.fig2", f"out={out}"]
-        subprocess.run(command, cwd=cli.ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - begin
     kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {"seconds": seconds, "gib": kib / 2**20}
@@ -240,7 +260,6 @@ def fig2_run() -> dict[str, float]:
 def table(report: dict[str, Any], cfg: BenchConfig, names: list[str]) -> list[str]:
     """The report as text: µs per run and step, times the engine's, share of the product rate."""
     costs, rate = report["microseconds_per_run_and_step"], report["matrix_product_gflops"]
-    fig2 = setting(cfg.widths[0])
     lines = [
         f"{report['devices']} devices; float32 matrix products: {rate:.0f} GFLOP/s; "
         f"medians of {cfg.repeats} interleaved repeats",
@@ -248,12 +267,14 @@ def table(report: dict[str, Any], cfg: BenchConfig, names: list[str]) -> list[st
     ]
     for name in names:
         width = int(name.split("=")[1]) if name.startswith("engine") else cfg.widths[0]
-        flops = 10 * width * fig2.task.n_train * fig2.model.rank  # type: ignore[union-attr]
+        flops = 10 * width * cfg.n_train * cfg.model.rank
         share = flops / (costs[name] * 1e-6) / (rate * 1e9)
         times = costs[name] / costs[names[0]]
         lines.append(f"{name:<26}{costs[name]:>12.1f}{times:>10.1f}{share:>24.0%}")
     return lines
 
 
+registry.offer_models()
+
 if __name__ == "__main__":
-    cli.main("bench", BenchConfig, bench)
+    run_command("bench", BenchConfig, bench)

@@ -1,35 +1,42 @@
-"""lora_theory: LoRA+ for JAX, and the experiments that verify its theory."""
+"""lora_theory: LoRA+ for JAX, and what verifies its theory.
 
+| package | what is in it |
+|---|---|
+| `terms`, `arrays` | the words and the symbols |
+| `theory` | what is said: exponents, update rules, claims, regions |
+| `exact` | models that are solved rather than trained: the scalar map of eq. 2 |
+| `adapters` | the LoRA layer, `lora_plus`, which leaf is A and which is B |
+| `models`, `data` | the toy models and their tasks |
+| `train` | devices, keys, the sweep engine, the coordinate check |
+| `stats` | intervals, slopes, equivalence, landscapes |
+| `store` | files, pieces, data sets, provenance |
+| `plots` | figures |
+
+The public names are those of `__init__.pyi`; each is loaded on first use, so that importing the
+package starts neither JAX nor Flax.
+"""
+
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from lora_theory.data import linear_task as linear_task
-    from lora_theory.data import sine_task as sine_task
-    from lora_theory.lora import LoRA as LoRA
-    from lora_theory.models import LinearToy as LinearToy
-    from lora_theory.models import TwoLayerToy as TwoLayerToy
-    from lora_theory.optim import lora_labels as lora_labels
-    from lora_theory.optim import lora_plus as lora_plus
-    from lora_theory.results import Results as Results
+__version__ = "0.2.0"
 
-__version__ = "0.1.0"
-
-# Loaded on first use, so that `import lora_theory.config` starts neither JAX nor Flax.
 _HOME = {
-    "LinearToy": "models",
-    "LoRA": "lora",
-    "Results": "results",
-    "TwoLayerToy": "models",
-    "linear_task": "data",
-    "lora_labels": "optim",
-    "lora_plus": "optim",
-    "sine_task": "data",
+    name.name: statement.module
+    for statement in ast.parse(Path(__file__).with_suffix(".pyi").read_text()).body
+    if isinstance(statement, ast.ImportFrom)
+    for name in statement.names
 }
-__all__ = [*_HOME]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f"lora_theory.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(str(_HOME[name])), name)
     raise AttributeError(f"module 'lora_theory' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

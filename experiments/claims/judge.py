@@ -1,0 +1,275 @@
+"""Prediction against measurement: what each claim's pieces say about it."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from experiments.claims import settings
+from experiments.claims.settings import APPROACHES, Approach, Diagram, Piece
+from experiments.lab.experiment import Arrays
+from lora_theory.plots.records import Curve, DrawnDiagram, DrawnPoint
+from lora_theory.stats.equivalence import compare
+from lora_theory.stats.slopes import Slope, Table
+from lora_theory.store.files import ResultsError
+from lora_theory.terms import INIT_NAMES, Class, Outcome, Setting
+from lora_theory.theory.claims import Case, Claim, Exponents, Identity, Phase
+from lora_theory.theory.regions import areas, predicted_class
+from lora_theory.theory.rules import RULES
+
+if TYPE_CHECKING:
+    from experiments.claims.experiment import ClaimsConfig
+
+_IDENTITY_SEEDS = 20
+_IDENTITY_GAP = 1e-12  # Some thousand roundings of float64.
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one check found.
+
+    Attributes:
+        verdict: of this check.
+        found, where: in words, the numbers and the setting.
+        badness: how far off, in margins; for choosing what to show.
+        seeds_needed: of an undecided exponent, about how many would decide it.
+        setting, quantity, t: of an exponent, what was measured when.
+        predicted: the exponent as a fraction; None for identically zero, or of other checks.
+        measured, error: the slope and its standard error.
+        half_width: half the interval that decided.
+        identically_zero: whether the quantity is exactly 0.
+        seeds: how many.
+        log2_sizes: log2 of the widths or ranks.
+        margin, confidence: what decided.
+    """
+
+    verdict: Outcome
+    found: str
+    where: str
+    badness: float
+    seeds_needed: int | None = None
+    setting: str | None = None
+    quantity: str | None = None
+    t: int | None = None
+    predicted: str | None = None
+    measured: float | None = None
+    error: float | None = None
+    half_width: float | None = None
+    identically_zero: bool = False
+    seeds: int | None = None
+    log2_sizes: tuple[float, ...] = ()
+    margin: float | None = None
+    confidence: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A verdict and the checks on which it rests."""
+
+    verdict: Outcome
+    seeds_needed: int | None
+    rows: tuple[Row, ...]
+
+    @property
+    def worst(self) -> Row:
+        """The check furthest from what was predicted."""
+        return max(self.rows, key=lambda row: row.badness)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A claim, what was found, and what became of its control."""
+
+    id: str
+    statement: str
+    source: str
+    recorded: Outcome
+    reason: str
+    found: Judged
+    wrong: str
+    control: Judged
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """All that `make claims` found."""
+
+    claims: tuple[Judgement, ...]
+    phases: tuple[DrawnDiagram, ...]
+    slopes: tuple[Curve, ...]
+
+
+class Judge:
+    """Judges claims by what their pieces measured.
+
+    Args:
+        cfg: margins and confidence.
+        pieces: what reads each piece.
+    """
+
+    def __init__(self, cfg: "ClaimsConfig", pieces: Mapping[Piece, Callable[[], Arrays]]):
+        self.cfg = cfg
+        self._pieces = pieces
+        self._table = functools.cache(self._read_table)
+        self._classes = {
+            (piece.update, piece.init): dict(
+                zip(piece.points, settings.classes(dict(read())), strict=True)
+            )
+            for piece, read in pieces.items()
+            if isinstance(piece, Diagram)
+        }
+
+    def record(self, claims: list[Claim]) -> Record:
+        """Claims, phase diagrams and approaching slopes."""
+        return Record(
+            tuple(self.claim(claim) for claim in claims),
+            tuple(self._diagram(update, init) for update, init in self._classes),
+            tuple(self._curve(approach) for approach in APPROACHES),
+        )
+
+    def claim(self, claim: Claim) -> Judgement:
+        """One claim and its control."""
+        controls = [self._judged((case,)) for case in claim.control]
+        # Every broken case must be caught, not just one of them.
+        missed = [control.verdict for control in controls if control.verdict != "fails"]
+        return Judgement(
+            claim.id,
+            claim.statement,
+            claim.source,
+            claim.recorded,
+            claim.reason,
+            self._judged(claim.cases),
+            claim.wrong,
+            Judged(
+                missed[0] if missed else "fails",
+                None,
+                tuple(row for control in controls for row in control.rows),
+            ),
+        )
+
+    def _judged(self, cases: tuple[Case, ...]) -> Judged:
+        count = sum(len(case.predicted) for case in cases if isinstance(case, Exponents))
+        rows = tuple(row for case in cases for row in self._rows(case, max(count, 1)))
+        verdicts = {row.verdict for row in rows}
+        verdict: Outcome = (
+            "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
+        )
+        needed = [row.seeds_needed for row in rows if row.verdict == "undecided"]
+        known = [seeds for seeds in needed if seeds is not None]
+        known_all = verdict == "undecided" and len(known) == len(needed)
+        return Judged(verdict, max(known) if known_all else None, rows)
+
+    def _rows(self, case: Case, count: int) -> list[Row]:
+        if isinstance(case, Phase):
+            return [self._phase_row(case)]
+        if isinstance(case, Identity):
+            return [_identity_row(case)]
+        return [self._exponent_row(case, name, count) for name in case.predicted]
+
+    def _exponent_row(self, case: Exponents, name: str, count: int) -> Row:
+        """One exponent; `count` of them share the confidence (Bonferroni)."""
+        predicted, setting, cfg = case.predicted[name], case.setting, self.cfg
+        table = self._table(setting)
+        slope = table.slope(name, case.t)
+        confidence = 1 - (1 - cfg.confidence) / count
+        margin = cfg.map_margin if setting.model == "map" else cfg.margin
+        number = None if predicted is None else float(predicted)
+        result = compare(slope, number, margin=margin, confidence=confidence)
+        said = "identically zero" if predicted is None else str(predicted)
+        ends = table.log2_widths[[0, -1]]
+        return Row(
+            result.verdict,
+            f"{name}: {said} predicted, {slope} measured",
+            f"{setting}; t = {case.t}; {setting.base} = 2^{ends[0]:g} to 2^{ends[1]:g}; "
+            f"{slope.seeds} seeds",
+            _badness(slope, number, margin, confidence),
+            result.seeds_needed,
+            setting=str(setting),
+            quantity=name,
+            t=case.t,
+            predicted=None if predicted is None else str(predicted),
+            measured=_number(slope.value),
+            error=_number(slope.error),
+            half_width=_number(slope.half_width(confidence)),
+            identically_zero=slope.zero,
+            seeds=slope.seeds,
+            log2_sizes=tuple(table.log2_widths.tolist()),
+            margin=margin,
+            confidence=confidence,
+        )
+
+    def _phase_row(self, case: Phase) -> Row:
+        found = self._classes[case.update, case.init]
+        pairs = list(zip(case.classes(), (found[point] for point in case.points), strict=True))
+        wrong = sum(m is not None and m != p for p, m in pairs)
+        undecided = sum(m is None for _, m in pairs)
+        widths = self.cfg.map_log2_widths
+        verdict: Outcome = "fails" if wrong else "undecided" if undecided else "holds"
+        return Row(
+            verdict,
+            f"{len(pairs) - wrong - undecided} of {len(pairs)} points agree",
+            f"map, {case.update}, {INIT_NAMES[case.init]}; n = 2^{widths[0]:g} to "
+            f"2^{widths[-1]:g}; {len(self.cfg.seeds['lattice'])} seeds",
+            1e9 if wrong else float(undecided),
+        )
+
+    def _diagram(self, update: str, init: str) -> DrawnDiagram:
+        rule, found = RULES["map", update], self._classes[update, init]
+        points = [
+            _point(at, predicted_class(rule, init, *at), measured) for at, measured in found.items()
+        ]
+        return DrawnDiagram(update, init, tuple(areas(rule, init)), tuple(points))
+
+    def _curve(self, approach: Approach) -> Curve:
+        """Slopes between neighbouring widths of the scalar map."""
+        table = self._table(approach)
+        slopes = table.successive(approach.quantity, approach.t)
+        middles = (table.log2_widths[1:] + table.log2_widths[:-1]) / 2
+        return Curve(
+            approach.label,
+            tuple(middles.tolist()),
+            tuple(_number(slope.value) for slope in slopes),
+            tuple(_number(slope.half_width(self.cfg.confidence)) for slope in slopes),
+            float(approach.limit),
+        )
+
+    def _read_table(self, piece: Setting | Approach) -> Table:
+        try:
+            return settings.table(dict(self._pieces[piece]()))
+        except (KeyError, ValueError):
+            raise ResultsError(f"{piece}: a damaged piece; run again") from None
+
+
+def _point(at: tuple[Fraction, Fraction], predicted: Class, measured: Class | None) -> DrawnPoint:
+    return DrawnPoint(
+        (float(at[0]), float(at[1])),
+        predicted.verdict.value,
+        None if measured is None else measured.verdict.value,
+        None if measured is None else predicted == measured,
+    )
+
+
+def _identity_row(case: Identity) -> Row:
+    from lora_theory.train.identity import identity_gap
+
+    gap = identity_gap(case.contributions, _IDENTITY_SEEDS)
+    return Row(
+        "holds" if gap <= _IDENTITY_GAP else "fails",
+        f"|Δf − {' − '.join(case.contributions)}| ≤ {gap:.1e} |Δf|",
+        f"linear, gd, both random; float64; n = 64; {_IDENTITY_SEEDS} seeds",
+        gap / _IDENTITY_GAP,
+    )
+
+
+def _badness(slope: Slope, predicted: float | None, margin: float, confidence: float) -> float:
+    """How far off, in margins; for choosing what to show."""
+    if slope.zero or predicted is None:
+        return 0.0 if slope.zero and predicted is None else 1e9
+    gap = abs(slope.value - predicted) + slope.half_width(confidence)
+    return 1e8 if math.isnan(gap) else gap / margin
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,1 @@
+"""One skeleton under every experiment; see docs/experiments.md."""

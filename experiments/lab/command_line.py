@@ -1,0 +1,201 @@
+"""The command line of every experiment: Hydra, one-line errors, exit status 2 on a user's error."""
+
+import contextlib
+import functools
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.lab import folders as places
+from experiments.lab import schema as schemas
+from experiments.lab.experiment import Experiment, conduct
+from experiments.lab.folders import Folders
+from lora_theory.store.files import ResultsError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONF = ROOT / "conf"
+C = TypeVar("C")
+
+_MULTIRUN = {"-m", "--multirun"}
+_FLAGS = _MULTIRUN | {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve"}
+_FLAGS |= {"-i", "--info"}
+
+
+def main(experiment: Experiment[Any, Any, Any]) -> None:
+    """Run an experiment as the command line says.
+
+    Its config is `conf/<name>.yaml` in the folder of its script or in one above it; results and
+    figures go beside `conf`.
+    """
+    run = functools.partial(conduct, experiment)
+    run_command(experiment.name, experiment.schema, run, _conf_of(experiment))
+
+
+def _conf_of(experiment: Experiment[Any, Any, Any]) -> Path:
+    script = Path(type(experiment).plan.__code__.co_filename).resolve()
+    found = [f / "conf" for f in script.parents if (f / f"conf/{experiment.name}.yaml").is_file()]
+    return found[0] if found else CONF
+
+
+def run_command(
+    name: str, schema: type[C], command: Callable[[C, Folders], None], conf: Path = CONF
+) -> None:
+    """Run `command` with the config `name`; exit status 2 and one line on any user error."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them.
+    composed = False
+
+    @hydra.main(version_base="1.3", config_path=str(conf), config_name=name)
+    def entry(cfg: DictConfig) -> None:
+        nonlocal composed
+        composed = True
+        with _one_line_errors():  # Here as well: Hydra would print what passes through it.
+            command(schemas.build(schema, _plain(cfg)), _folders(name, schema, cfg, conf))
+
+    arguments = sys.argv[1:]
+    with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
+        try:
+            _check_flags(arguments)
+            if "hydra.mode=MULTIRUN" in arguments or _MULTIRUN & set(arguments):
+                _check_jobs(name, schema, arguments, conf)
+            sys.argv.append(f"hydra.sweep.dir={scratch}")  # Hydra insists on one.
+            sys.argv += _search_path(conf)
+            entry()
+        except Exception as error:
+            if composed or isinstance(error, schemas.ConfigError):
+                raise
+            raise _explained(name, arguments, error, conf) from None
+
+
+def load(name: str, schema: type[C], overrides: list[str] | None = None, conf: Path = CONF) -> C:
+    """The config `name` with overrides, for notebooks and tests."""
+    return schemas.build(schema, _plain(_compose(name, overrides, conf)))
+
+
+def offer(group: str, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make `group=name` a choice on the command line, with the values of each option."""
+    for name, values in options.items():
+        ConfigStore.instance().store(group=group, name=name, node={"name": name, **values})
+
+
+def preset(name: str, values: Mapping[str, Any]) -> None:
+    """Values that a config may list under `defaults`."""
+    ConfigStore.instance().store(name=name, node=dict(values))
+
+
+def _folders(name: str, schema: type, cfg: DictConfig, conf: Path) -> Folders:
+    return places.folders(
+        name,
+        schemas.roles(schema),
+        # Unresolved: a value that follows another key has not been changed.
+        _plain(_compose(name, None, conf), resolve=False),
+        _plain(cfg, resolve=False),
+        root=conf.parent,
+        out=cfg.out,
+        one_of_many=HydraConfig.get().mode == RunMode.MULTIRUN,
+    )
+
+
+def _search_path(conf: Path) -> list[str]:
+    return [] if conf == CONF else [f"hydra.searchpath=[file://{CONF}]"]
+
+
+def _compose(name: str, overrides: list[str] | None, conf: Path) -> DictConfig:
+    if GlobalHydra.instance().is_initialized():  # Inside a run of `main`.
+        return hydra.compose(name, overrides=overrides)
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        return hydra.compose(name, overrides=[*(overrides or ()), *_search_path(conf)])
+
+
+def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
+    data = OmegaConf.to_container(composed, resolve=resolve)
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items() if key != "hydra"}
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """Refuse a flag that Hydra does not know in one line; it would print its usage."""
+    for argument in arguments:
+        flag = argument.split("=")[0]
+        if flag.startswith("-") and flag not in _FLAGS:
+            raise schemas.ConfigError(flag, f"must be one of {', '.join(sorted(_FLAGS))}", argument)
+
+
+def _check_jobs(name: str, schema: type[C], arguments: list[str], conf: Path) -> None:
+    """Refuse a multirun of which any job has a wrong config, before the first one runs."""
+    overrides = OverridesParser.create().parse_overrides([a for a in arguments if a[0] != "-"])
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in overrides
+    ]
+    for job in itertools.product(*choices):
+        load(name, schema, list(job), conf)
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (schemas.ConfigError, ResultsError) as error:
+        _stop(str(error))
+    except OmegaConfBaseException as error:
+        _stop(f"{error.full_key or 'overrides'}: {str(error).splitlines()[0]}")
+    except OSError as error:
+        _stop(f"out: {error.strerror or error}: {error.filename or 'while writing'}")
+    except MemoryError as error:
+        _stop(f"out of memory: {error}; try a smaller model.width, engine.chunk or steps")
+    except RuntimeError as error:  # JAX's: no such backend, out of memory, too many devices.
+        _stop(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    except AssertionError as error:
+        platforms = os.environ.get("JAX_PLATFORMS")
+        if platforms is None:
+            raise
+        _stop(f"JAX_PLATFORMS: must name a backend that is here (got {platforms}) {error}".rstrip())
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what was finished", file=sys.stderr)
+        sys.exit(130)
+
+
+def _stop(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _explained(
+    name: str, arguments: list[str], error: Exception, conf: Path
+) -> schemas.ConfigError:
+    """Hydra's complaint about the command line, as one line that names the key at fault."""
+    known = schemas.flatten(_plain(_compose(name, None, conf)))
+    for override in arguments:
+        key, _, value = override.lstrip("+~").partition("=")
+        if override.startswith("-") or key.split(".")[0] == "hydra":
+            continue
+        if options := _options(key, conf):
+            if value not in options:
+                return schemas.ConfigError(key, f"must be one of {', '.join(options)}", value)
+        elif key not in known:
+            return schemas.ConfigError(key, schemas.unknown_key(key, known), value)
+    shown = " ".join(argument for argument in arguments if "=" in argument or argument[0] != "-")
+    return schemas.ConfigError("overrides", str(error).splitlines()[0].rstrip("."), shown)
+
+
+def _options(group: str, conf: Path) -> list[str]:
+    """The choices of a config group; none if there is no such group."""
+    store = ConfigStore.instance()
+    offered = store.list(group) if group and group in store.repo else []
+    files = [file.name for folder in {conf, CONF} for file in (folder / group).glob("*.yaml")]
+    return sorted({name.removesuffix(".yaml") for name in (*offered, *files)}) if group else []

@@ -1,0 +1,109 @@
+"""Where a run reads and writes, and whether it can."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.lab.schema import ConfigError, Role, flatten
+
+
+class Folders(NamedTuple):
+    """Where one run reads and writes."""
+
+    results: Path
+    figures: Path
+
+
+def folders(
+    name: str,
+    roles: Mapping[str, Role],
+    default: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    *,
+    root: Path,
+    out: str | None,
+    one_of_many: bool,
+) -> Folders:
+    """Results and figures of a run: those of the repository only for the defaults.
+
+    A run that differs goes to `runs/<name>/<what differs>`, or where `out` says; in a multirun
+    every job has a folder of its own below `out`. What counts as different, `schema.Role` says.
+
+    Args:
+        name: of the experiment.
+        roles: of its fields.
+        default, asked: nested configs.
+        root: the repository.
+        out: the folder that the user chose.
+        one_of_many: whether this is a job of a multirun.
+    """
+    before = flatten(default)
+    changed = {
+        key: value
+        for key, value in flatten(asked).items()
+        if _role(roles, key) in (Role.SCIENCE, Role.DRAWING)
+        and (key not in before or before[key] != value)
+    }
+    if out is not None:
+        base = Path(out).expanduser()
+        if one_of_many:
+            base /= tag(changed)
+        return Folders(base / "results" / name, base / "figures")
+    computed = {key: v for key, v in changed.items() if _role(roles, key) is Role.SCIENCE}
+
+    def home(differences: dict[str, Any]) -> Path:
+        return root / "runs" / name / tag(differences) if differences else root
+
+    return Folders(home(computed) / "results" / name, home(changed) / "figures")
+
+
+def _role(roles: Mapping[str, Role], key: str) -> Role:
+    """The role of a key; of one in a mapping, that of the mapping."""
+    while key not in roles:
+        key, dot, _ = key.rpartition(".")
+        if not dot:
+            return Role.SCIENCE  # Unknown keys are refused when the config is built.
+    return roles[key]
+
+
+def tag(changed: dict[str, Any]) -> str:
+    """What differs, as the name of a folder.
+
+    >>> tag({"model.width": 64, "loss": ["mse"]})
+    'loss=__mse__,model.width=64'
+    """
+    text = ",".join(f"{key}={value}" for key, value in sorted(changed.items())) or "default"
+    name = "".join(c if c.isalnum() or c in "=,._-" else "_" for c in text)
+    if len(name) <= 200:
+        return name
+    return f"{name[:180]},{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def check_writable(places: Folders) -> None:
+    """Make the folders, or raise the OSError that would otherwise come after the work."""
+    for folder in places:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def check_room(folder: Path, need: int) -> None:
+    """Refuse a disk that is known to be too full, before anything is computed.
+
+    Raises:
+        ConfigError: less than `need` bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise ConfigError(
+            "out", f"must have {need / 2**30:.1f} GiB free", f"{free / 2**30:.1f} GiB in {folder}"
+        )
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,201 @@
+"""What experiments can name: models, tasks, losses, optimizers, and how claims probe a model.
+
+A new one is a line here and a file with the thing itself (docs/experiments.md). What stands in
+strings is loaded when it is used, so that `--help` starts no JAX.
+"""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from experiments.lab import command_line
+from experiments.lab.schema import ConfigError, integer, number, one_of, optional, positive, science
+from lora_theory.terms import INITS
+
+if TYPE_CHECKING:
+    from lora_theory.arrays import PRNGKey
+    from lora_theory.train.sweep import Optimizer, Problem
+
+_SIZE = integer(1, 10**6)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What every model has; its other fields are the arguments of its class."""
+
+    name: str = science()
+    width: int = science(_SIZE, default=100)
+    init: str = science(one_of(*INITS), default="both")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankedConfig(ModelConfig):
+    """A model with a LoRA layer of rank r and multiplier α r^−γ (without α 1, as in the paper)."""
+
+    rank: int = science(_SIZE, default=4)
+    alpha: float | None = science(optional(positive()), default=None)
+    gamma: float = science(number(-10, 10), default=1.0)
+
+    def __post_init__(self) -> None:
+        if self.rank > self.width:
+            at_most = f"must be at most model.width = {self.width}"
+            raise ConfigError("model.rank", at_most, self.rank)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoLayerConfig(RankedConfig):
+    """`models.toys.TwoLayerToy` (eq. 3), and any model with its arguments."""
+
+    inputs: int = science(_SIZE, default=5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearConfig(ModelConfig):
+    """`models.toys.LinearToy` (eq. 2)."""
+
+    init: str = science(one_of(*INITS), default="A")
+
+
+class Model(NamedTuple):
+    """A model by name.
+
+    Attributes:
+        build: its class, called with the fields of its schema and a key.
+        schema: its config, with defaults.
+        task: what it trains on unless the config says otherwise.
+    """
+
+    build: str
+    schema: type[ModelConfig]
+    task: str = "sine"
+
+
+class Probe(NamedTuple):
+    """How claims measure a model at several sizes.
+
+    Attributes:
+        model: which model.
+        task: what it trains on, and options of that task.
+        options: fields of the model's config.
+        varies: the field that is varied, and by which key of the config.
+        seeds: runs at each size.
+        rate: k_a = k_b of η_a = k_a n^c_a, η_b = k_b n^c_b.
+    """
+
+    model: str
+    task: str = "sine"
+    task_options: Mapping[str, Any] = {"n_train": 8, "n_test": 1}
+    options: Mapping[str, Any] = {}
+    varies: tuple[str, str] = ("width", "widths")
+    seeds: int = 4000
+    rate: float = 0.25
+
+
+MODELS: dict[str, Model] = {
+    "linear": Model("lora_theory.models.toys:LinearToy", LinearConfig, task="linear"),
+    "layer": Model("lora_theory.models.toys:LayerToy", RankedConfig, task="linear"),
+    "two_layer": Model("lora_theory.models.toys:TwoLayerToy", TwoLayerConfig),
+}
+TASKS: dict[str, str] = {
+    "sine": "lora_theory.data.synthetic:sine_task",
+    "linear": "lora_theory.data.synthetic:linear_task",
+    "signs": "lora_theory.data.synthetic:signs_task",
+}
+LOSSES: dict[str, str] = {
+    "mse": "lora_theory.data.synthetic:mse",
+    "all_pairs": "lora_theory.data.synthetic:all_pairs",
+}
+OPTIMIZERS: dict[str, str] = {
+    "gd": "optax:sgd",
+    "sign": "optax:sign_sgd",
+    "adam": "optax:adam",
+    "adamw": "optax:adamw",
+}
+# Targets of the layer are far away (±100): its residual keeps its sign for the few steps that are
+# taken, so that sign updates do not come back to where they started.
+_FAR = {"n_train": 4, "n_test": 1, "target": 100.0}
+PROBES: dict[str, Probe] = {
+    **{name: Probe(name, model.task) for name, model in MODELS.items()},
+    "linear": Probe("linear", "signs", {"n_train": 1, "n_test": 1, "target": 2.0}, seeds=8000),
+    "layer": Probe("layer", "signs", _FAR, seeds=1000, rate=1.0),
+    "rank": Probe("layer", "signs", _FAR, {"alpha": 1.0}, ("rank", "ranks"), 200, 0.0625),
+}
+
+
+def schemas() -> dict[str, type[ModelConfig]]:
+    """The schema of every model, by name."""
+    return {name: model.schema for name, model in MODELS.items()}
+
+
+def offer_models() -> None:
+    """Make every model a choice of `model=` on the command line."""
+    command_line.offer("model", {name: _defaults(m.schema) for name, m in MODELS.items()})
+
+
+def offer_probes() -> None:
+    """Offer seeds and rates of every probe as a preset of `conf/claims.yaml`."""
+    seeds = {name: probe.seeds for name, probe in PROBES.items()}
+    rates = {name: probe.rate for name, probe in PROBES.items()}
+    command_line.preset("probes", {"seeds": seeds, "rates": rates})
+
+
+def resolve(reference: str) -> Any:
+    """What "package.module:name" says."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def build_model(config: ModelConfig, key: "PRNGKey") -> Any:
+    """The model of a config, drawn from a key."""
+    fields = [field.name for field in dataclasses.fields(config) if field.name != "name"]
+    options = {name: getattr(config, name) for name in fields}
+    return resolve(MODELS[config.name].build)(**options, key=key)
+
+
+def draw(
+    config: ModelConfig, task: str | None, options: Mapping[str, Any]
+) -> "Callable[[PRNGKey], Problem]":
+    """key -> a model and its data; one key gives both.
+
+    Args:
+        config: of the model.
+        task: a name of `TASKS`; None for the model's own.
+        options: n_train, n_test and what else the task takes.
+    """
+    import jax
+
+    from lora_theory.train.sweep import Problem
+
+    inputs = getattr(config, "inputs", config.width)
+    drawn = functools.partial(resolve(TASKS[task or MODELS[config.name].task]), inputs, **options)
+
+    def problem(key: "PRNGKey") -> "Problem":
+        key_data, key_model = jax.random.split(key)
+        return Problem(build_model(config, key_model), drawn(key=key_data))
+
+    return problem
+
+
+@functools.cache
+def optimizer(name: str, eps: float | None = None) -> "Optimizer":
+    """(η_A, η_B) -> LoRA+ over a base; one object a name, so that compilations are shared.
+
+    Args:
+        name: of `OPTIMIZERS`.
+        eps: ε, of a base that has one.
+    """
+    import inspect
+
+    from lora_theory.adapters.lora_plus import lora_plus
+
+    base = resolve(OPTIMIZERS[name])
+    if eps is not None and "eps" in inspect.signature(base).parameters:
+        base = functools.partial(base, eps=eps)
+    return functools.partial(lora_plus, base=base)
+
+
+def _defaults(schema: type) -> dict[str, Any]:
+    fields = dataclasses.fields(schema)
+    return {field.name: field.default for field in fields if field.name != "name"}

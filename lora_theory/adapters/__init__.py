@@ -1,0 +1,1 @@
+"""The LoRA layer, the labels of its factors, and LoRA+."""

@@ -1,0 +1,132 @@
+"""The LoRA layer W* + α r^−γ · B A (Definition 1), its initialisations, and its merge."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lora_theory.arrays import Array, Float, PRNGKey
+from lora_theory.terms import Init
+
+
+class FactorA(nnx.LoRAParam):
+    """The type of A (r, n): what reads the layer's input."""
+
+
+class FactorB(nnx.LoRAParam):
+    """The type of B (m, r): what writes the layer's output."""
+
+
+class EmbeddingFactor(nnx.LoRAParam):
+    """The type of both factors of an adapted embedding, which LoRA+ trains at a rate of its own."""
+
+
+class LayerInput(nnx.Intermediate):
+    """The type under which `nnx.capture` finds the columns Z that a LoRA layer reads."""
+
+
+class Frozen(nnx.Variable):
+    """The type of weights that are never trained; not an `nnx.Param`, so `wrt=` skips it."""
+
+
+class LoRA(nnx.Module):
+    """A frozen weight with a trained low-rank update: W = W* + α r^−γ · B A.
+
+    γ = 1 is the paper's α/r; γ = 1/2 is rsLoRA. Initialisation (section 3.1, appendix C.1.1):
+
+    | init | A | B |
+    |---|---|---|
+    | "A" (Init[1]) | N(0, 1/n) | 0 |
+    | "B" (Init[2]) | 0 | N(0, 1) |
+    | "both" (the two-layer toy) | N(0, 1/n) | N(0, 1) |
+
+    Args:
+        in_features: n, columns of A.
+        out_features: m, rows of B.
+        rank: r.
+        alpha: α of the multiplier α r^−γ; without it α = r^γ, a multiplier of exactly 1.
+        gamma: γ of the multiplier.
+        init: which factors are random at the start.
+        weight: W* (m, n), or None for W* = 0.
+        axis: where the features of an input are: 0 (samples are columns, Z (n, N), as in the paper)
+            or -1 (samples come first, Z (…, n), as in most networks).
+        key: PRNG key of the initial factors.
+
+    Raises:
+        ValueError: a size below 1, r > min(n, m), an unknown init, a W* of another shape, or an
+            α or γ that is no usable number.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = LoRA(64, 32, 4, alpha=8.0, init="A", key=jax.random.key(0))
+    >>> layer.scale
+    2.0
+    >>> layer(jnp.ones((64, 5))).shape  # B = 0: the update starts at zero
+    (32, 5)
+    >>> layer.merged().shape
+    (32, 64)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        alpha: float | None = None,
+        gamma: float = 1.0,
+        init: Init = "A",
+        weight: Float[Array, "m n"] | None = None,
+        axis: int = 0,
+        key: PRNGKey,
+    ):
+        if min(in_features, out_features, rank) < 1:
+            raise ValueError(
+                f"sizes must be at least 1 (got n={in_features}, m={out_features}, r={rank})"
+            )
+        if rank > min(in_features, out_features):
+            raise ValueError(
+                f"rank: must be at most min(n, m) = {min(in_features, out_features)} (got {rank})"
+            )
+        if init not in ("A", "B", "both"):
+            raise ValueError(f'init: must be "A", "B" or "both" (got {init!r})')
+        if weight is not None and weight.shape != (out_features, in_features):
+            raise ValueError(
+                f"weight: must have shape {(out_features, in_features)} (got {weight.shape})"
+            )
+        if axis not in (0, -1):
+            raise ValueError(f"axis: must be 0 or -1 (got {axis})")
+        if not math.isfinite(gamma):
+            raise ValueError(f"gamma: must be finite (got {gamma})")
+        if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"alpha: must be positive and finite (got {alpha})")
+        key_a, key_b = jax.random.split(key)
+        a = jax.random.normal(key_a, (rank, in_features)) / jnp.sqrt(in_features)
+        b = jax.random.normal(key_b, (out_features, rank))
+        self.lora_a = FactorA(jnp.zeros_like(a) if init == "B" else a)
+        self.lora_b = FactorB(jnp.zeros_like(b) if init == "A" else b)
+        self.weight = None if weight is None else Frozen(weight)
+        self.axis = axis
+        self.scale = 1.0 if alpha is None else float(alpha) * rank**-gamma
+
+    def down(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """α r^−γ · Z_A = α r^−γ · A Z, the r features that B reads, on the axis of Z's features."""
+        if hasattr(self, "__captures__"):  # Inside `nnx.capture`; elsewhere sow would warn.
+            self.sow(LayerInput, "z", z if self.axis == 0 else jnp.moveaxis(z, -1, 0))
+        z_a = self._times(self.lora_a[...], z)
+        # A multiplier of 1 costs no pass over the features.
+        return z_a if self.scale == 1.0 else self.scale * z_a
+
+    def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """W Z = W* Z + α r^−γ · B A Z, with the m outputs on the axis of Z's features."""
+        z_b = self._times(self.lora_b[...], self.down(z))
+        return z_b if self.weight is None else self._times(self.weight[...], z) + z_b
+
+    def merged(self) -> Float[Array, "m n"]:
+        """The matrix W = W* + α r^−γ · B A (m, n), for use without the adapter."""
+        update = self.scale * (self.lora_b[...] @ self.lora_a[...])
+        return update if self.weight is None else self.weight[...] + update
+
+    def _times(self, matrix: Float[Array, "..."], z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """A matrix (out, in) applied to the features of z."""
+        return matrix @ z if self.axis == 0 else z @ matrix.T

@@ -1,0 +1,191 @@
+"""The linear toy of eq. 2 as its exact scalar map, in numbers that neither over- nor underflow.
+
+With s_k = aᵀx_k and the Gram matrix K = XᵀX, training a (n,) and b by full-batch updates never
+needs a itself: b and the N numbers s_k are all there is, whatever the width. A width is then as
+cheap as any other, and n = 2^4000 as good as n = 10. No prediction is imported here.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from lora_theory.exact.signed_log import SignedLog
+from lora_theory.stats.slopes import Table
+
+Update = Literal["gd", "sign"]
+
+
+class Trajectory(NamedTuple):
+    """What the map passes through; index 0 of the first axis is t = 1 for the deltas.
+
+    Attributes:
+        b: (T + 1, …) the factor b at t = 0 … T.
+        s: (T + 1, …, N) s_k = aᵀx_k.
+        f: (T + 1, …, N) outputs b s_k.
+        deltas: (3, T, …, N) δ¹, δ², δ³ of the updates t = 1 … T, at every sample.
+    """
+
+    b: SignedLog
+    s: SignedLog
+    f: SignedLog
+    deltas: SignedLog
+
+
+def trajectory(
+    b: SignedLog,
+    s: SignedLog,
+    y: np.ndarray,
+    gram: SignedLog,
+    eta_a: SignedLog,
+    eta_b: SignedLog,
+    steps: int,
+    *,
+    update: Update = "gd",
+) -> Trajectory:
+    """Full-batch training of f = b · aᵀx on L = mean_k ½(f_k − y_k)² (eq. 2).
+
+    Gradient descent: b' = b − η_b mean_k s_k U_k, s'_j = s_j − η_a b mean_k K_jk U_k. With one
+    sample this is the paper's map b' = b − η_b s U, s' = s − η_a ‖x‖² b U.
+
+    Sign updates, of one sample: b' = b − η_b sign(s U), s' = s − η_a ‖x‖₁ sign(b U); there `gram`
+    is ‖x‖₁. (With several samples sign(Σ_k U_k x_k) needs x itself, not K alone.)
+
+    Args:
+        b: (…,) initial b; leading axes (widths, seeds, rates) are independent runs.
+        s: (…, N) initial aᵀx_k.
+        y: (…, N) or (N,) targets.
+        gram: (…, N, N) K_jk = x_j·x_k of the samples.
+        eta_a, eta_b: (…,) rates.
+        steps: T.
+        update: "gd" or "sign".
+
+    Returns:
+        All sizes at all steps.
+
+    Raises:
+        ValueError: no steps, an unknown update, or sign updates of several samples.
+
+    >>> one = SignedLog.of(np.ones((1, 1)))
+    >>> n = SignedLog.two_to(120.0)
+    >>> run = trajectory(SignedLog.of(0.0), one[0], np.array([2.0]), one * n, n**-1, one[0, 0], 2)
+    >>> run.f.value()[:, 0].tolist()  # at (−1, 0): Θ(1) after one step, at any width
+    [0.0, 2.0, 2.0]
+    """
+    if steps < 1:
+        raise ValueError(f"steps: must be at least 1 (got {steps})")
+    if update not in ("gd", "sign"):
+        raise ValueError(f"update: must be gd or sign (got {update!r})")
+    samples = s.sign.shape[-1]
+    if update == "sign" and samples > 1:
+        raise ValueError(f"s: sign updates have a scalar map for one sample only (got {samples})")
+    residual_mean = SignedLog.of(1.0 / samples)
+    bs, ss, deltas = [b], [s], []
+    for _ in range(steps):
+        u = _column(b) * s - SignedLog.of(y)
+        db = (s * u).sum() * residual_mean
+        ds = _column(b) * ((gram * _row(u)).sum() * residual_mean)
+        if update == "sign":
+            db, ds = db.signs(), ds.signs() * gram[..., 0]
+        db, ds = -(eta_b * db), -(_column(eta_a) * ds)
+        deltas.append((_column(b) * ds, _column(db) * s, _column(db) * ds))
+        b, s = b + db, s + ds
+        bs.append(b)
+        ss.append(s)
+    by_name = [_stacked(list(delta)) for delta in zip(*deltas, strict=True)]
+    all_b, all_s = _stacked(bs), _stacked(ss)
+    return Trajectory(all_b, all_s, _column(all_b) * all_s, _stacked(by_name))
+
+
+def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
+    """The map's sizes f, B, Z_A, δ¹, δ², δ³ at t = 1 … T as a table, of runs with axes (S, W).
+
+    >>> rng = np.random.default_rng(0)
+    >>> widths = np.array([1000.0, 2000.0, 4000.0])
+    >>> run = trajectory(*random_runs(widths, 8, "A", -1.0, 0.0, rng=rng), 2)
+    >>> abs(table(widths, run).slope("f", 1).value) < 0.01  # Proposition 2
+    True
+    """
+    sizes = {"f": run.f[1:][..., 0], "B": run.b[1:], "Z_A": run.s[1:][..., 0]}
+    sizes |= {f"delta{i + 1}": run.deltas[i][..., 0] for i in range(3)}
+    logs = {name: np.moveaxis(size.log2(), 0, -1).swapaxes(0, 1) for name, size in sizes.items()}
+    steps = np.arange(1, run.b.log.shape[0])
+    return Table(log2_widths, steps, logs)
+
+
+class Start(NamedTuple):
+    """Random starts and constants of one-sample runs over widths, seeds and rates."""
+
+    b: SignedLog
+    s: SignedLog
+    y: np.ndarray
+    gram: SignedLog
+    eta_a: SignedLog
+    eta_b: SignedLog
+
+
+def random_runs(
+    log2_widths: np.ndarray,
+    seeds: int,
+    init: Literal["A", "B"],
+    c_a: np.ndarray | float,
+    c_b: np.ndarray | float,
+    *,
+    rng: np.random.Generator,
+    update: Update = "gd",
+    s_0: float = 0.0,
+) -> Start:
+    """One-sample runs at η_a = k_a n^c_a, η_b = k_b n^c_b, for `trajectory`.
+
+    Init "A": b = 0 and aᵀx ~ N(0, 1) (a ~ N(0, 1/n), x of Θ(1) entries); "B": a = 0, b ~ N(0, 1).
+    ‖x‖² (or ‖x‖₁) = k n. The constants k_a, k_b, k are drawn from [1/4, 1/2] and y from ±[1, 2],
+    for each seed anew: γ does not see them, equal ones would put sign updates on a lattice where b
+    or s comes back to exactly 0, and larger ones pass the edge of stability.
+
+    Args:
+        log2_widths: (W,) log2 n; any size.
+        seeds: S, the same draws at every width.
+        init: "A" or "B".
+        c_a, c_b: (…,) exponents of the rates, broadcast together.
+        rng: the source of the draws.
+        update: "gd" or "sign".
+        s_0: an exponent: aᵀx or b starts at n^s_0, to break the initialisation on purpose.
+
+    Returns:
+        Arrays with axes (…, S, W); samples last.
+
+    >>> rng = np.random.default_rng(0)
+    >>> runs = random_runs(np.array([60.0, 120.0]), 3, "A", -1.0, 0.0, rng=rng)
+    >>> trajectory(*runs, 2).f.log2().shape
+    (3, 3, 2, 1)
+    """
+    if init not in ("A", "B"):
+        raise ValueError(f'init: must be "A" or "B" (got {init!r})')
+    shape = (seeds, 1)
+    start = SignedLog.of(rng.normal(size=shape))
+    k_a, k_b, k = (SignedLog.of(rng.uniform(0.25, 0.5, size=shape)) for _ in range(3))
+    y = rng.uniform(1, 2, size=shape) * rng.choice([-1.0, 1.0], size=shape)
+    n = SignedLog.two_to(np.asarray(log2_widths, np.float64))
+    c_a, c_b = (np.asarray(c, np.float64)[..., None, None] for c in np.broadcast_arrays(c_a, c_b))
+    start = start * n**s_0
+    zero = SignedLog.of(0.0) * start
+    b, s = (zero, start) if init == "A" else (start, zero)
+    gram = k * n
+    return Start(b, _column(s), y[..., None], _column(_column(gram)), k_a * n**c_a, k_b * n**c_b)
+
+
+def _column(x: SignedLog) -> SignedLog:
+    return x[..., None]
+
+
+def _row(x: SignedLog) -> SignedLog:
+    return x[..., None, :]
+
+
+def _stacked(parts: list[SignedLog]) -> SignedLog:
+    shape = np.broadcast_shapes(*(part.sign.shape for part in parts))
+    stack: Callable[[list[np.ndarray]], np.ndarray] = np.stack
+    return SignedLog(
+        stack([np.broadcast_to(part.sign, shape) for part in parts]),
+        stack([np.broadcast_to(part.log, shape) for part in parts]),
+    )

@@ -1,0 +1,156 @@
+"""The paper's toy models: the linear one (eq. 2), a LoRA layer alone, the two-layer one (eq. 3).
+
+A model is an NNX module of two parts, f(x) = readout(features(x)): `features` holds what is
+frozen, so the engine computes it once, and `readout` holds every trained factor.
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lora_theory.adapters.layer import Frozen, LoRA
+from lora_theory.arrays import Features, Inputs, Outputs, PRNGKey
+from lora_theory.models.relu_readout import relu_readout
+from lora_theory.terms import Init
+
+
+class Model(Protocol):
+    """What the engine asks of a model; see `LinearToy` for the shortest example."""
+
+    def features(self, x: Inputs) -> Features:
+        """The frozen part: inputs x (d, N) to features Z (n, N)."""
+        ...
+
+    def readout(self, z: Features) -> Outputs:
+        """The trained part: features Z (n, N) to outputs f (N,)."""
+        ...
+
+
+class LinearToy(nnx.Module):
+    """f(x) = b · aᵀ x (eq. 2 with W* = 0): a LoRA layer of rank 1 and one output.
+
+    Args:
+        width: n, the number of inputs.
+        init: "A" (Init[1]: a ~ N(0, 1/n), b = 0), "B" (Init[2]: a = 0, b ~ N(0, 1)) or "both".
+        key: PRNG key of a and b.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = LinearToy(64, init="A", key=jax.random.key(0))
+    >>> model(jnp.ones((64, 3))).tolist()  # b = 0
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, width: int, *, init: Init, key: PRNGKey):
+        self.lora = LoRA(width, 1, 1, init=init, key=key)
+
+    def features(self, x: Inputs) -> Features:
+        """Z = x: nothing comes before the adapter."""
+        return x
+
+    def readout(self, z: Features) -> Outputs:
+        """f = b · aᵀ Z, shape (N,)."""
+        return self.lora(z)[0]
+
+    def __call__(self, x: Inputs) -> Outputs:
+        """f(x) for the columns x (n, N), shape (N,)."""
+        return self.readout(self.features(x))
+
+
+class LayerToy(nnx.Module):
+    """f(x) = W_out s B A x: a whole LoRA layer, n to n, under a fixed readout (Theorem 1).
+
+    W_out ~ N(0, 1/n²) (1, n): the 1/n readout under which Z_B = Θ(1) gives f = Θ(1) also where
+    the update of B is aligned with W_out, as it is after one step.
+
+    Args:
+        width: n, both inputs and outputs of the layer.
+        rank: r.
+        alpha, gamma: of the multiplier s = α r^−γ; without alpha it is 1.
+        init: "A" (Init[1]), "B" (Init[2]) or "both".
+        key: PRNG key of all weights.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = LayerToy(64, 4, init="A", key=jax.random.key(0))
+    >>> model(jnp.ones((64, 3))).tolist()  # B = 0
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        *,
+        alpha: float | None = None,
+        gamma: float = 1.0,
+        init: Init,
+        key: PRNGKey,
+    ):
+        key_lora, key_out = jax.random.split(key)
+        self.lora = LoRA(width, width, rank, alpha=alpha, gamma=gamma, init=init, key=key_lora)
+        self.w_out = Frozen(jax.random.normal(key_out, (width,)) / width)
+
+    def features(self, x: Inputs) -> Features:
+        """Z = x: nothing comes before the adapter."""
+        return x
+
+    def readout(self, z: Features) -> Outputs:
+        """f = W_out s B A Z, shape (N,)."""
+        return self.w_out[...] @ self.lora(z)
+
+    def __call__(self, x: Inputs) -> Outputs:
+        """f(x) for the columns x (n, N), shape (N,)."""
+        return self.readout(self.features(x))
+
+
+class TwoLayerToy(nnx.Module):
+    """f(x) = W_out φ(s B A φ(W_in x)), φ = ReLU, s = α r^−γ (eq. 3; s = 1 in the paper).
+
+    W_in ~ N(0, 1) (n, d) and W_out ~ N(0, 1/n) (1, n) are frozen; A and B start as `init` says
+    ("both" in the paper's Figure 2). Only A and B are trained.
+
+    Args:
+        inputs: d.
+        width: n.
+        rank: r.
+        alpha: α of the multiplier; without it the multiplier is 1, as in the paper.
+        gamma: γ of the multiplier.
+        init: which factors are random at the start.
+        key: PRNG key of all weights.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = TwoLayerToy(5, 100, 4, init="both", key=jax.random.key(0))
+    >>> model(jnp.ones((5, 7))).shape
+    (7,)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        rank: int,
+        *,
+        alpha: float | None = None,
+        gamma: float = 1.0,
+        init: Init = "both",
+        key: PRNGKey,
+    ):
+        if inputs < 1:
+            raise ValueError(f"inputs: must be at least 1 (got {inputs})")
+        key_in, key_lora, key_out = jax.random.split(key, 3)
+        self.w_in = Frozen(jax.random.normal(key_in, (width, inputs)))
+        self.w_out = Frozen(jax.random.normal(key_out, (width,)) / jnp.sqrt(width))
+        self.lora = LoRA(width, width, rank, alpha=alpha, gamma=gamma, init=init, key=key_lora)
+
+    def features(self, x: Inputs) -> Features:
+        """Z = φ(W_in x), shape (n, N)."""
+        return nnx.relu(self.w_in[...] @ x)
+
+    def readout(self, z: Features) -> Outputs:
+        """f = W_out φ(s B A Z), shape (N,)."""
+        return relu_readout(self.w_out[...], self.lora.lora_b[...], self.lora.down(z))
+
+    def __call__(self, x: Inputs) -> Outputs:
+        """f(x) for the columns x (d, N), shape (N,)."""
+        return self.readout(self.features(x))

@@ -1,0 +1,54 @@
+"""The one test of equivalence: is a measured exponent the predicted one, within a margin?"""
+
+import math
+from typing import NamedTuple
+
+from lora_theory.stats.slopes import Slope
+from lora_theory.terms import Outcome
+
+
+class Comparison(NamedTuple):
+    """What a measurement says about a predicted exponent.
+
+    Attributes:
+        verdict: "holds", "fails" or "undecided".
+        seeds_needed: of an undecided one, about how many seeds would decide it (None if no
+            number would).
+    """
+
+    verdict: Outcome
+    seeds_needed: int | None = None
+
+
+def compare(
+    slope: Slope, predicted: float | None, *, margin: float, confidence: float
+) -> Comparison:
+    """Test of equivalence: is the exponent within `margin` of the predicted one?
+
+    holds: the whole interval lies within the margin (two one-sided tests, each at level
+    (1 − confidence)/2); fails: the whole interval lies outside; undecided: neither.
+
+    Args:
+        slope: what was measured.
+        predicted: the exponent, or None for "identically zero".
+        margin: the largest difference that counts as none.
+        confidence: of the two-sided interval.
+
+    >>> compare(Slope(0.02, 0.01, 100), 0.0, margin=0.1, confidence=0.95)
+    Comparison(verdict='holds', seeds_needed=None)
+    >>> compare(Slope(0.02, 0.1, 100), 0.0, margin=0.1, confidence=0.95)
+    Comparison(verdict='undecided', seeds_needed=616)
+    """
+    if math.isnan(slope.value) and not slope.zero:  # An overflow says nothing, of zeros neither.
+        return Comparison("undecided")
+    if slope.zero or predicted is None:
+        return Comparison("holds" if slope.zero and predicted is None else "fails")
+    gap, half = abs(slope.value - predicted), slope.half_width(confidence)
+    if not math.isfinite(half):
+        return Comparison("undecided")
+    if gap + half <= margin:
+        return Comparison("holds")
+    if gap - half > margin:
+        return Comparison("fails")
+    room = abs(margin - gap)
+    return Comparison("undecided", math.ceil(slope.seeds * (half / room) ** 2) if room else None)

@@ -1,0 +1,1 @@
+"""Files, pieces, data sets, provenance."""

@@ -1,0 +1,116 @@
+"""Finished pieces of a computation on disk, so that a killed run goes on where it stopped.
+
+Each piece is a small file with a name of its own, written by whoever computes it: any number of
+processes may write into one folder without a lock. Pieces of one provenance (config, versions,
+code) share a folder whose name has its digest; those of another are never taken up.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lora_theory.store.files import atomic_write, write_json
+from lora_theory.store.provenance import Provenance
+
+_RECORD = "provenance.json"
+
+
+class Pieces:
+    """The pieces of one results file.
+
+    Args:
+        path: the results file to be; pieces wait beside it.
+        provenance: what decides them.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.npz"
+    >>> pieces = Pieces(path, Provenance({"seeds": [0]}, {"numpy": "2.0"}, "code"))
+    >>> pieces.put("seed 0", {"loss": np.ones(2)})
+    >>> pieces.get("seed 0")["loss"].tolist(), pieces.get("seed 1")
+    ([1.0, 1.0], None)
+    """
+
+    def __init__(self, path: str | Path, provenance: Provenance):
+        path = Path(path)
+        self.provenance = provenance
+        self._beside = f".{path.name}.pieces-"
+        self.folder = path.parent / f"{self._beside}{provenance.digest}"
+
+    def has(self, name: str) -> bool:
+        """Whether the piece is on disk; whether it is whole, `get` finds out."""
+        return self._file(name).exists()
+
+    def get(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays of a piece, checked against their checksums; None if it is not there.
+
+        A damaged one is removed, and said.
+        """
+        path = self._file(name)
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except FileNotFoundError:
+            return None
+        except Exception:  # A damaged zip raises a dozen kinds, from RuntimeError to struct.error.
+            print(f"note: {path}: damaged, computed again", file=sys.stderr)
+            path.unlink(missing_ok=True)
+            return None
+
+    def put(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a piece, all of it or nothing."""
+        record = self.folder / _RECORD
+        if not record.exists():
+            write_json(record, self.provenance._asdict())
+        with atomic_write(self._file(name)) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def claimed(self, name: str) -> Iterator[bool]:
+        """Whether this process is the one to compute a piece now.
+
+        Only a courtesy, so that two runs share the work: the claim of a dead process ends with
+        it, and where the file system knows no locks everybody computes, to the same bits.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self._file(name).with_suffix(".claim"), "w") as claim:
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:
+                pass
+            yield True
+
+    def remove(self) -> None:
+        """Remove all pieces of this provenance."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def foreign(self) -> list[str]:
+        """Of pieces beside these that are not taken up: where they are, and why not."""
+        found = []
+        for folder in sorted(self.folder.parent.glob(f"{self._beside}*")):
+            if folder != self.folder and (why := self._why_not(folder)):
+                found.append(f"{folder}: {why}")
+        return found
+
+    def _why_not(self, folder: Path) -> str | None:
+        try:
+            record = json.loads((folder / _RECORD).read_text())
+            return self.provenance.difference(Provenance(**record))
+        except (OSError, ValueError, TypeError):
+            return "of unknown provenance"
+
+    def _file(self, name: str) -> Path:
+        """A name as a file; one that no file can bear gets a digest in place of what is odd."""
+        plain = "".join(c if c.isalnum() or c in "=,._-" else "_" for c in name)
+        if plain != name or len(plain) > 150:
+            plain = f"{plain[:150]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+        return self.folder / f"{plain}.npz"

@@ -1,0 +1,1 @@
+"""What is said: exponents, update rules, claims, regions. Never imports what measures."""

@@ -1,0 +1,175 @@
+"""The update rules of the theory, each as the recursion of its sizes; see `exponents.Rule`.
+
+| rule | what it follows |
+|---|---|
+| `LINEAR_GD` | gradient descent on the linear toy (eq. 2; Propositions 1 and 2) |
+| `LAYER_SIGN` | sign or Adam updates of a LoRA layer (Theorem 1) |
+| `TWO_LAYER_GD`, `TWO_LAYER_SIGN` | the two-layer toy with both factors random (eq. 3) |
+| `RANK_SIGN`, `RANK_GD` | exponents of the rank r under a multiplier r^−γ |
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lora_theory.theory.exponents import (
+    ONE,
+    ZERO,
+    N,
+    Power,
+    R,
+    Rule,
+    Step,
+    Unknown,
+    rational,
+    width_rates,
+)
+
+Start = tuple[Power, Power]
+# Sizes of (B, Z_A) at the start: Init[1], Init[2], and both random.
+START: dict[str, Start] = {"A": (ZERO, ONE), "B": (ONE, ZERO), "both": (ONE, ONE)}
+
+
+def sized(init: str, start: Any = 0) -> str | Start:
+    """An init whose random factor starts at n^start instead of 1, for `Rule.steps`.
+
+    >>> sized("A", "1/4")
+    (0, n^1/4)
+    """
+    if not start:
+        return init
+    b, z_a = START[init]
+    size = N ** rational(start)
+    return b * size, z_a * size
+
+
+def _sizes(init: str | Start) -> Start:
+    return START[init] if isinstance(init, str) else init
+
+
+def processed(gradient: Power) -> Power:
+    """Entries of a sign or Adam update: Θ(1) whatever the gradient, but 0 where it is exactly 0."""
+    return gradient / gradient if gradient.compare(ZERO) > 0 else ZERO
+
+
+def _of_z_b(deltas: dict[str, Power]) -> dict[str, Power]:
+    """Of a layer alone f stands for Z_B: its contributions are those to Z_B."""
+    return {f"{name}_Z_B": delta for name, delta in deltas.items()}
+
+
+def _linear_gd(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+    """Eq. 2 with ‖x‖² = Θ(n) and y = Θ(1): b' = b − η_b s U, s' = s − η_a ‖x‖² b U, f = b s."""
+    b, s = _sizes(init)
+    while True:
+        u = b * s + ONE
+        deltas = {
+            "delta1": eta_a * b * b * u * N,
+            "delta2": eta_b * s * s * u,
+            "delta3": eta_a * eta_b * u * u * b * s * N,
+        }
+        b, s = b + eta_b * s * u, s + eta_a * b * u * N
+        yield Step(b * s, deltas, {"B": b, "Z_A": s})
+
+
+def _layer_sign(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+    """Processed gradients with Θ(1) entries and g_A Z = Θ(n) (Assumption 1); f stands for Z_B."""
+    b, z_a = _sizes(init)
+    while True:
+        # A's gradient is Bᵀ dZ̄ Zᵀ and B's is dZ̄ Z_Aᵀ: zero as long as the other factor is.
+        dz_a, db = eta_a * N * processed(b), eta_b * processed(z_a)
+        deltas = {"delta1": b * dz_a, "delta2": db * z_a, "delta3": db * dz_a}
+        b, z_a = b + db, z_a + dz_a
+        yield Step(
+            b * z_a, deltas, {"B": b, "Z_A": z_a}, {"dZ_A": dz_a, "dB": db} | _of_z_b(deltas)
+        )
+
+
+def _two_layer_gd(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+    """Eq. 3: with S = Bᵀ dZ̄ / U, f = S·Z_A, and W_out of size n^−1/2 in B's gradient alone."""
+    b, z_a = _sizes(init)
+    s = ONE
+    while True:
+        u = s * z_a + ONE
+        dz_a, db, ds = eta_a * N * s * u, eta_b * N ** "-1/2" * z_a * u, eta_b * z_a * u
+        deltas = {"delta1": s * dz_a, "delta2": ds * z_a, "delta3": ds * dz_a}
+        other = {"delta1_Z_B": b * dz_a, "delta2_Z_B": db * z_a, "dB": db}
+        b, s, z_a = b + db, s + ds, z_a + dz_a
+        yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
+
+
+def _two_layer_sign(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+    """Eq. 3 with sign updates: ΔB is aligned with W_out, so it moves S by n · n^−1/2 η_b."""
+    b, z_a = _sizes(init)
+    s = ONE
+    while True:
+        dz_a, db = eta_a * N, eta_b
+        ds = db * N * N ** "-1/2"
+        deltas = {"delta1": s * dz_a, "delta2": ds * z_a, "delta3": ds * dz_a}
+        other = {"delta1_Z_B": b * dz_a, "delta2_Z_B": db * z_a, "dB": db}
+        b, s, z_a = b + db, s + ds, z_a + dz_a
+        yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
+
+
+def _rank_sign(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
+    """Sign updates of a layer with multiplier r^−γ and one rate; under Init[2] B ~ N(0, 1) ("B"),
+    or N(0, 1/r) ("B, variance 1/r").
+
+    Sums over the r coordinates add up (r) where a factor has moved, since sign updates align
+    ΔB_ij with Z_A,j and ΔZ_A,j with B_ij; against a random B they do not (r^1/2).
+    """
+    narrow = init == "B, variance 1/r"
+    b, z_a = START["B" if narrow else init]
+    random_b, moved_b = b * (R ** "-1/2" if narrow else ONE), ZERO
+    f = ZERO
+    while True:
+        dz_a, db = eta * N * processed(random_b + moved_b), eta * processed(z_a)
+        deltas = {
+            "delta1": multiplier * (random_b * R ** "1/2" + moved_b * R) * dz_a,
+            "delta2": multiplier * R * db * z_a,
+            "delta3": multiplier * R * db * dz_a,
+        }
+        moved_b, z_a = moved_b + db, z_a + dz_a
+        f = f + deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
+        dz_b = deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
+        yield Step(f, deltas, {"B": random_b + moved_b, "Z_A": z_a}, {"dZ_B": dz_b})
+
+
+def _rank_gd(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
+    """Gradient descent of B's part of a layer with multiplier r^−γ: Init[1], η_B = n^c r^e.
+
+    B's gradient is r^−γ dZ̄ Z_Aᵀ, so ΔB Z_A is a sum of r squares: r^(1−2γ) η_B. A is frozen.
+    """
+    b, z_a = _sizes(init)
+    while True:
+        db = eta * multiplier * z_a
+        deltas = {"delta1": ZERO, "delta2": multiplier * R * db * z_a, "delta3": ZERO}
+        b = b + db
+        yield Step(multiplier * R * b * z_a, deltas, {"B": b, "Z_A": z_a}, _of_z_b(deltas))
+
+
+def _rank_rates(c: Unknown, e: Unknown, gamma: Unknown) -> dict[str, Power]:
+    return {"eta": c.of(N) * e.of(R), "multiplier": gamma.of(R**-1)}
+
+
+_TWO_RATES = (("c_a", "c_b"), width_rates("eta_a", "eta_b"))
+LINEAR_GD = Rule("gradient descent on the linear toy", _linear_gd, *_TWO_RATES, ("A", "B"))
+LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, ("A", "B"))
+TWO_LAYER_GD = Rule("gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, ("both",))
+TWO_LAYER_SIGN = Rule("sign updates of the two-layer toy", _two_layer_sign, *_TWO_RATES, ("both",))
+_RANK = (("c", "e", "gamma"), _rank_rates)
+RANK_SIGN = Rule(
+    "sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B", "B, variance 1/r")
+)
+RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, ("A",))
+
+# Which rule belongs to a setting, by model and update.
+RULES: dict[tuple[str, str], Rule] = {
+    ("map", "gd"): LINEAR_GD,
+    ("map", "sign"): LAYER_SIGN,
+    ("linear", "gd"): LINEAR_GD,
+    ("layer", "sign"): LAYER_SIGN,
+    ("layer", "adam"): LAYER_SIGN,
+    ("two_layer", "gd"): TWO_LAYER_GD,
+    ("two_layer", "sign"): TWO_LAYER_SIGN,
+    ("rank", "adam"): RANK_SIGN,
+    ("rank", "gd"): RANK_GD,
+}

@@ -1,0 +1,1 @@
+"""Training: devices, keys, the sweep engine, the coordinate check."""

@@ -1,0 +1,100 @@
+"""The machine: its devices, how cells are laid on them, and the settings of JAX that round."""
+
+import contextlib
+import math
+import os
+from typing import NamedTuple
+
+import jax
+
+# CPU devices beyond this would only take minutes to start.
+_MOST_DEVICES = 1024
+# Floats of one gate (micro-batch × width × samples) that keep a CPU core in its caches, from
+# timings at n = 100 and n = 1000; more spills, less leaves matrix products too thin.
+_CORE_FLOATS = 2**20
+# Bytes of features and gates of one accelerator batch.
+_BATCH_BYTES = 2**31
+_BATCH_CELLS = 1024
+
+
+class Policy(NamedTuple):
+    """How cells are laid on devices; part of the recorded config, because it rounds.
+
+    Attributes:
+        name: "cores" (small micro-batches in cache, one device per core) or "batch" (one large
+            batch per device, for accelerators).
+        micro_batch: cells that step together.
+        sample_block: samples per pass over the data; N for one pass.
+        precision: precision of matrix products.
+    """
+
+    name: str
+    micro_batch: int
+    sample_block: int
+    precision: str = "highest"
+
+
+def start_devices(count: int | None = None) -> list[jax.Device]:
+    """The devices to run on; on a CPU one XLA device per core, unless JAX has started already.
+
+    Args:
+        count: how many devices; None for all (on a CPU: one per core).
+
+    Raises:
+        ValueError: `count` is below 1 or more than there are.
+
+    >>> len(start_devices(1))
+    1
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"devices: must be at least 1 (got {count})")
+    if count is not None and count > _MOST_DEVICES:
+        raise ValueError(f"devices: must be at most {_MOST_DEVICES} (got {count})")
+    with contextlib.suppress(RuntimeError):  # The backend runs; its devices are what there is.
+        jax.config.update("jax_num_cpu_devices", count or _cores())
+    devices = jax.devices()
+    if count is not None and count > len(devices):
+        raise ValueError(f"devices: must be at most {len(devices)} here (got {count})")
+    return devices[:count]
+
+
+def resolve_policy(
+    width: int,
+    samples: int,
+    *,
+    name: str | None = None,
+    micro_batch: int | None = None,
+    sample_block: int | None = None,
+) -> Policy:
+    """The policy for features of shape (width, samples), every None replaced by its default.
+
+    The defaults depend on the model and the backend, never on the grid or the device count.
+
+    >>> resolve_policy(100, 1100, name="cores")
+    Policy(name='cores', micro_batch=8, sample_block=1100, precision='highest')
+    >>> resolve_policy(1000, 1100, name="cores")
+    Policy(name='cores', micro_batch=4, sample_block=220, precision='highest')
+    """
+    name = name or ("cores" if jax.default_backend() == "cpu" else "batch")
+    if name == "batch":
+        fitting = _BATCH_BYTES // (16 * width * samples)
+        block = sample_block or samples
+        return Policy(name, micro_batch or max(1, min(_BATCH_CELLS, fitting)), block)
+    if micro_batch is None:
+        micro_batch = 8 if 8 * width * samples <= _CORE_FLOATS else 4
+    if sample_block is None:
+        blocks = math.ceil(micro_batch * width * samples / _CORE_FLOATS)
+        sample_block = max(math.ceil(samples / blocks), min(64, samples))
+    return Policy(name, micro_batch, min(sample_block, samples))
+
+
+def pin_numerics() -> None:
+    """Settings that change results are the project's, whatever the environment says of them."""
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    jax.config.update("jax_threefry_partitionable", True)
+    jax.config.update("jax_debug_nans", False)  # Diverged runs are results.
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

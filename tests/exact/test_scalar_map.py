@@ -1,0 +1,117 @@
+"""The scalar map against training in vectors."""
+
+import numpy as np
+import pytest
+
+from lora_theory.exact.scalar_map import random_runs, trajectory
+from lora_theory.exact.signed_log import SignedLog
+
+
+def vectors(a, b, x, y, eta_a, eta_b, steps, update="gd"):
+    """b, s, f and δ of direct training in vectors: a (n,), x (n, N), float64."""
+    rows = []
+    for _ in range(steps):
+        u = b * (a @ x) - y
+        db, da = (a @ x) @ u / y.size, b * (x @ u) / y.size
+        if update == "sign":
+            db, da = np.sign(db), np.sign(da)
+        new_a, new_b = a - eta_a * da, b - eta_b * db
+        f, f_a, f_b = b * (a @ x), b * (new_a @ x), new_b * (a @ x)
+        after = new_b * (new_a @ x)
+        rows.append((new_b, new_a @ x, after, f_a - f, f_b - f, after - f_a - f_b + f))
+        a, b = new_a, new_b
+    return [np.array(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("log2_n", range(6, 15))
+@pytest.mark.parametrize("init", ["A", "B", "both"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_map_is_training_in_vectors(log2_n, init, samples):
+    rng = np.random.default_rng(log2_n)
+    n, steps = 2**log2_n, 6
+    x, y = rng.normal(size=(n, samples)), rng.normal(size=samples)
+    a = np.zeros(n) if init == "B" else rng.normal(size=n) / np.sqrt(n)
+    b = 0.0 if init == "A" else rng.normal()
+    eta_a, eta_b = 0.3 / n, 0.2
+    expected = vectors(a, b, x, y, eta_a, eta_b, steps)
+    run = trajectory(
+        SignedLog.of(b),
+        SignedLog.of(a @ x),
+        y,
+        SignedLog.of(x.T @ x),
+        SignedLog.of(eta_a),
+        SignedLog.of(eta_b),
+        steps,
+    )
+    found = [run.b[1:], run.s[1:], run.f[1:], *(run.deltas[i] for i in range(3))]
+    for value, oracle in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value.value(), oracle, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("log2_n", [6, 10, 14])
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_sign_map_is_training_in_vectors(log2_n, init):
+    rng = np.random.default_rng(log2_n)
+    n, steps = 2**log2_n, 5
+    x, y = rng.normal(size=(n, 1)), np.array([3.0])
+    a = np.zeros(n) if init == "B" else rng.normal(size=n) / np.sqrt(n)
+    b = 0.0 if init == "A" else rng.normal()
+    eta_a, eta_b = 0.31 / n, 0.17
+    expected = vectors(a, b, x, y, eta_a, eta_b, steps, "sign")
+    norm = SignedLog.of([[np.abs(x).sum()]])
+    rates = SignedLog.of(eta_a), SignedLog.of(eta_b)
+    run = trajectory(SignedLog.of(b), SignedLog.of(a @ x), y, norm, *rates, steps, update="sign")
+    for value, oracle in zip((run.b[1:], run.s[1:], run.f[1:]), expected, strict=False):
+        np.testing.assert_allclose(value.value(), oracle, rtol=1e-9, atol=1e-12)
+
+
+def test_a_wrong_norm_is_seen():
+    """Control: with ‖x‖ for ‖x‖², a factor of n missing, the map is not training in vectors."""
+    rng = np.random.default_rng(0)
+    x, y, a = rng.normal(size=(64, 1)), np.array([1.0]), rng.normal(size=64) / 8
+    expected = vectors(a, 0.5, x, y, 0.3 / 64, 0.2, 3)
+    wrong = SignedLog.of(np.sqrt(x.T @ x))
+    rates = SignedLog.of(0.3 / 64), SignedLog.of(0.2)
+    run = trajectory(SignedLog.of(0.5), SignedLog.of(a @ x), y, wrong, *rates, 3)
+    assert not np.allclose(run.f[1:].value(), expected[2], rtol=1e-3)
+
+
+def test_unstable_rates_give_exponents_not_overflow():
+    runs = random_runs(
+        np.array([1000.0, 2000.0, 4000.0]), 4, "A", 0.0, 0.0, rng=np.random.default_rng(0)
+    )
+    run = trajectory(*runs, 10)
+    slopes = np.diff(run.f.log2()[1:, ..., 0], axis=-1) / np.diff([1000.0, 2000.0, 4000.0])
+    assert np.isfinite(slopes).all()
+    # f_1 = 1, and then f' ~ f³ n³ …: the exponents grow threefold.
+    growth = slopes.mean(axis=(1, 2))
+    assert growth[0] == pytest.approx(0, abs=1e-3)
+    assert growth[-1] / growth[-2] == pytest.approx(3, abs=0.01)
+
+
+def test_several_samples_of_a_sign_update_have_no_scalar_map():
+    one = SignedLog.of(np.ones(2))
+    with pytest.raises(ValueError, match="one sample only"):
+        trajectory(
+            one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="sign"
+        )
+    with pytest.raises(ValueError, match="must be gd or sign"):
+        trajectory(
+            one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="adam"
+        )
+
+
+@pytest.mark.parametrize("update", ["gd", "sign"])
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_draws_are_the_same_at_every_width_and_rate(init, update):
+    rng = np.random.default_rng(3)
+    runs = random_runs(np.array([6.0, 60.0]), 5, init, [0.0, 1.0], -1.0, rng=rng, update=update)
+    assert runs.eta_a.log.shape == (2, 5, 2)
+    start = runs.s[..., 0] if init == "A" else runs.b
+    assert np.ptp(start.log, axis=-1).max() < 1e-12
+    assert trajectory(*runs, 2, update=update).f.log.shape == (3, 2, 5, 2, 1)
+
+
+def test_an_unknown_init_is_refused():
+    with pytest.raises(ValueError, match='init: must be "A" or "B"'):
+        random_runs(np.array([6.0]), 2, "C", 0.0, 0.0, rng=np.random.default_rng(0))

@@ -1,0 +1,97 @@
+"""Signed logarithms against arbitrary precision."""
+
+import decimal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lora_theory.exact.signed_log import SignedLog
+
+# Exponents of ten far beyond float64, for the oracle.
+CONTEXT = decimal.Context(prec=60, Emax=10**15, Emin=-(10**15))
+
+
+def decimals(x):
+    sign, log = float(x.sign), float(x.log)
+    return CONTEXT.multiply(decimal.Decimal(sign), CONTEXT.exp(decimal.Decimal(log)))
+
+
+logs = st.floats(-1e6, 1e6)
+numbers = st.builds(
+    lambda sign, log: SignedLog(np.array(float(sign)), np.array(log if sign else -np.inf)),
+    st.sampled_from([-1, 0, 1]),
+    logs,
+)
+
+
+@given(numbers, numbers, st.sampled_from(["add", "sub", "mul", "div"]))
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_arithmetic_is_that_of_arbitrary_precision(x, y, name):
+    if name == "div" and float(y.sign) == 0:
+        with pytest.raises(ZeroDivisionError):
+            x / y
+        return
+    result = {"add": x + y, "sub": x - y, "mul": x * y, "div": x / y if float(y.sign) else x}[name]
+    a, b = decimals(x), decimals(y)
+    operation = {"add": CONTEXT.add, "sub": CONTEXT.subtract, "mul": CONTEXT.multiply}
+    exact = CONTEXT.divide(a, b) if name == "div" else operation[name](a, b)
+    assert_close(
+        result,
+        exact,
+        float(max(abs(v) for v in (x.log, y.log) if np.isfinite(v)))
+        if any(np.isfinite(v) for v in (x.log, y.log))
+        else 1.0,
+    )
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3).filter(lambda v: v == 0 or abs(v) > 1e-3), min_size=1, max_size=6)
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_sums_and_values_of_ordinary_numbers(values):
+    total = SignedLog.of(values).sum()
+    assert float(total.value()) == pytest.approx(sum(values), abs=1e-11 * sum(map(abs, values)))
+
+
+@given(logs, logs, st.floats(1e-12, 1.0))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_near_cancellation(log, shift, gap):
+    """x − x (1 − gap): what is lost is the rounding of log x, relative to the gap."""
+    x = SignedLog(np.array(1.0), np.array(log))
+    y = SignedLog(np.array(1.0), np.array(log + np.log1p(-gap) if gap < 1 else -np.inf))
+    result = x - y
+    rounding = 4 * np.spacing(max(abs(log), 1.0))
+    if float(result.sign):
+        assert abs(np.expm1(float(result.log) - log - np.log(gap))) <= rounding / gap + 1e-9
+
+
+def assert_close(result, exact, size):
+    if exact == 0:
+        assert float(result.sign) == 0
+        return
+    if float(result.sign) == 0:  # Cancelled to less than the rounding of the logarithms.
+        return
+    assert np.sign(float(result.sign)) == (1 if exact > 0 else -1)
+    log = float(CONTEXT.ln(abs(exact)))
+    # A logarithm is exact to its own rounding; a difference amplifies it by what cancelled.
+    lost = max(float(size) - log, 0) if size > log else 0
+    tolerance = 8 * np.spacing(max(abs(size), abs(log), 1.0))
+    if lost < 20:
+        assert abs(float(result.log) - log) <= tolerance * np.exp(min(lost, 30)) + 1e-12
+
+
+def test_zero_is_exact_and_has_no_inverse():
+    zero, one = SignedLog.of(0.0), SignedLog.of(1.0)
+    for total in (zero + zero, one - one, zero * one, zero - zero):
+        assert float(total.sign) == 0
+        assert np.isneginf(total.log)
+    with pytest.raises(ValueError, match="positive"):
+        zero**0.5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, [1.0, -np.inf]])
+def test_numbers_that_are_not_finite_are_refused(value):
+    with pytest.raises(ValueError, match="finite numbers"):
+        SignedLog.of(value)

@@ -1,0 +1,311 @@
+"""`make claims` on a smaller set: verdicts, controls, exit status, resume, bad input."""
+
+import dataclasses
+import functools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import registry
+from experiments.claims import experiment, report, settings
+from experiments.claims.experiment import Claims, ClaimsConfig
+from experiments.lab.command_line import load
+from experiments.lab.experiment import conduct
+from experiments.lab.folders import Folders
+from experiments.lab.schema import ConfigError
+from lora_theory.store.files import ResultsError
+from lora_theory.theory import claims as theory
+
+ROOT = Path(__file__).parents[2]
+# What the scalar map can check (it costs nothing), and one claim of each model in vectors.
+SMALL = [
+    "prop1-init1",
+    "prop1-init2",
+    "sum-of-deltas",
+    "init-scale",
+    "shared-rate-f",
+    "phase-gd-init1",
+    "phase-gd-init2",
+    "phase-sign-init1",
+    "phase-sign-init2",
+    "boundary-gd",
+    "boundary-sign",
+    "half-line",
+    "assumption1-sign",
+    "two-layer-coordinates",
+    "two-layer-lazy-rows",
+    "rank-init2-unit-law",
+]
+OVERRIDES = [
+    f"only=[{','.join(SMALL)}]",
+    "widths=[64,256,1024]",
+    "ranks=[4,8,16]",
+    "seeds.linear=4000",
+    "seeds.layer=50",
+    "seeds.two_layer=2000",
+    "seeds.rank=50",
+    "dpi=40",
+]
+FIGURES = {
+    f"{name}.{kind}" for name in ("fig1", "phase", "exponents", "slopes") for kind in ("png", "pdf")
+}
+
+
+@pytest.fixture
+def user(environment):
+    """Runs the command in a process of its own, as a user does."""
+    return functools.partial(
+        subprocess.run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+    )
+
+
+def command(*overrides):
+    return [sys.executable, "-m", "experiments.claims", *map(str, overrides)]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, environment):
+    """The smaller set, once."""
+    out = tmp_path_factory.mktemp("claims")
+    done = subprocess.run(
+        command(*OVERRIDES, f"out={out}"),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    return out, done
+
+
+def report_of(out):
+    return json.loads((out / "results" / "claims" / "claims.json").read_text())
+
+
+def test_smaller_set_holds_and_every_control_is_caught(reference):
+    out, done = reference
+    report = report_of(out)
+    assert [claim["id"] for claim in report["claims"]] == SMALL
+    for claim in report["claims"]:
+        assert claim["found"]["verdict"] == claim["recorded"], claim["id"]
+        assert claim["control"]["verdict"] == "fails", claim["id"]
+    last = done.stdout.splitlines()[-1]
+    assert last == "16 claims: 15 hold, 1 fail, 0 undecided; 16 controls, all caught"
+
+
+def test_it_writes_report_tables_and_figures_and_no_more(reference):
+    out, done = reference
+    assert done.stderr == ""
+    assert {p.name for p in (out / "figures").iterdir()} == FIGURES
+    names = {p.name for p in (out / "results" / "claims").iterdir()}
+    assert names == {"claims.json", "claims.md", ".claims.json.lock"}
+
+
+def test_the_whole_lattice_agrees(reference):
+    for diagram in report_of(reference[0])["phases"]:
+        assert len(diagram["points"]) == 37**2
+        assert all(point["agrees"] is True for point in diagram["points"])
+
+
+def test_the_report_says_what_was_measured(reference):
+    claims = {claim["id"]: claim for claim in report_of(reference[0])["claims"]}
+    row = claims["two-layer-coordinates"]["found"]["rows"][1]
+    assert (row["quantity"], row["predicted"], row["verdict"]) == ("delta2_Z_B", "0", "fails")
+    assert row["measured"] == pytest.approx(-0.5, abs=0.1)
+    assert row["seeds"] == 2000
+    assert row["log2_sizes"] == [6.0, 8.0, 10.0]
+    assert 0 < row["error"] < 0.05
+    assert row["half_width"] > 1.9 * row["error"]
+    assert claims["two-layer-coordinates"]["reason"]
+
+
+def test_drawing_again_measures_nothing(reference, user, tmp_path):
+    out, _ = reference
+    shutil.copytree(out / "results", tmp_path / "results")
+    start = time.monotonic()
+    done = user(command(*OVERRIDES, f"out={tmp_path}", "replot=true"))
+    assert done.returncode == 0
+    assert time.monotonic() - start < 30
+    for name in FIGURES:
+        assert (tmp_path / "figures" / name).read_bytes() == (out / "figures" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"), [("found", "CONTRADICTS THE RECORD"), ("control", "NOT CAUGHT")]
+)
+def test_a_contradicted_record_is_exit_status_1(reference, tmp_path, capsys, change, shown):
+    """The record is looked at again when drawn: one verdict changed, or one control not caught."""
+    shutil.copytree(reference[0] / "results", tmp_path / "results")
+    folders = Folders(tmp_path / "results" / "claims", tmp_path / "figures")
+    record = report_of(tmp_path)
+    record["claims"][0][change]["verdict"] = "undecided"
+    (folders.results / "claims.json").write_text(json.dumps(record))
+    cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true"])
+    with pytest.raises(SystemExit) as stop:
+        conduct(Claims(), cfg, folders)
+    assert stop.value.code == 1
+    assert report.broken(Claims().open(folders.results / "claims.json")) == ["prop1-init1"]
+    assert shown in capsys.readouterr().out
+
+
+def test_a_wrong_claim_fails_the_run(tmp_path, monkeypatch, capsys):
+    """A claim recorded as holding that does not hold: exit status 1, in process."""
+    right = theory.claims(("boundary-gd",))[0]
+    wrong = dataclasses.replace(right, cases=right.control)
+    monkeypatch.setattr(experiment, "chosen", lambda cfg: [wrong])
+    cfg = load("claims", ClaimsConfig, ["dpi=40"])
+    with pytest.raises(SystemExit) as stop:
+        conduct(Claims(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
+    assert stop.value.code == 1
+    printed = capsys.readouterr().out
+    assert "1 claims: 0 hold, 1 fail, 0 undecided; 1 controls, all caught" in printed
+    assert "CONTRADICTS THE RECORD" in printed
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda r: r | {"claims": [{}]}, "damaged or no report"),
+        (lambda r: {}, "damaged or no report"),
+        (lambda r: [r], "damaged or no report"),
+        (lambda r: r | {"slopes": 3}, "damaged or no report"),
+    ],
+)
+def test_a_damaged_report_is_refused_by_name(reference, tmp_path, damage, said):
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps(damage(report_of(reference[0]))))
+    cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true"])
+    with pytest.raises(ResultsError, match=f"claims.json: {said}"):
+        conduct(Claims(), cfg, Folders(tmp_path, tmp_path / "figures"))
+
+
+def test_a_report_of_other_seeds_is_not_drawn_as_this_one(reference, tmp_path):
+    cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true", "seeds.layer=51"])
+    results = reference[0] / "results" / "claims"
+    with pytest.raises(
+        ResultsError, match=r"of another config \(seeds.layer is 0\.\.49, not 0\.\.50"
+    ):
+        conduct(Claims(), cfg, Folders(results, tmp_path))
+
+
+def test_another_resolution_measures_nothing_and_draws_elsewhere(reference, user, tmp_path):
+    """dpi decides the drawing: the report is found, and the other figures stay."""
+    cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true", "dpi=50"])
+    conduct(Claims(), cfg, Folders(reference[0] / "results" / "claims", tmp_path))
+    assert {p.name for p in tmp_path.iterdir()} == FIGURES
+
+
+def test_killed_runs_go_on_to_the_same_report(environment, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = ["only=[half-line,shared-rate-f]", "widths=[16,32,64]", "seeds.linear=200", "dpi=40"]
+    subprocess.run(
+        command(*options, f"out={whole}"),
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=True,
+        timeout=200,
+    )
+    run = subprocess.Popen(
+        command(*options, f"out={parts}"),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    results = parts / "results" / "claims"
+    deadline = time.monotonic() + 60
+    while not list(results.glob(".claims.json.pieces-*/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert list(results.glob(".claims.json.pieces-*/*.npz"))
+    assert not (results / "claims.json").exists()
+    subprocess.run(
+        command(*options, f"out={parts}"),
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=True,
+        timeout=200,
+    )
+    name = Path("results", "claims", "claims.json")
+    assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    assert not list(results.glob(".claims.json.pieces-*"))
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("only=[prop9]", "only: must be among prop1-init1"),
+        ("only=[]", "only: must be null or a list of different claim ids"),
+        ("widths=[64,128]", "widths: must be at least three ascending"),
+        ("widths=[64,128,128]", "widths: must be at least three ascending"),
+        ("widths=[1,64,128]", "widths: must be at least three ascending"),
+        ("ranks=[4,8,4096]", "ranks: must be at most rank_width = 1024"),
+        ("map_log2_widths=[10,20,nan]", "map_log2_widths: must be"),
+        ("seeds.layer=1", "seeds.layer: must be an integer from 2"),
+        ("seeds.lattice=1", "seeds.lattice: must be an integer from 2"),
+        ("only=[half-line,half-line]", "only: must be null or a list of different claim ids"),
+        ("map_log2_widths=[10,11,12]", "map_log2_widths: must be"),
+        ("confidence=1.5", "confidence: must be between 0.5 and 0.9999"),
+        ("margin=0", "margin: must be a positive"),
+        ("rates.layer=-1", "rates.layer: must be a positive"),
+        ("adam_eps=0", "adam_eps: must be a positive"),
+        ("seedz.map=3", "unknown key"),
+        ("replot=true", "no report to draw"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(user, tmp_path, override, field):
+    done = user(command(override, f"out={tmp_path / 'out'}"))
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert field in done.stderr
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_epsilon_that_is_too_large_is_one_line(user, tmp_path):
+    done = user(
+        command(
+            "only=[theorem1-adam]",
+            "adam_eps=1",
+            "widths=[16,32,64]",
+            "seeds.layer=4",
+            f"out={tmp_path}",
+        )
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: adam_eps: ")
+    assert "ε is too large" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_settings_share_compilations():
+    """Rates are arguments: all rates of a model, update and init are one compilation a width."""
+    cases = [c for claim in theory.claims() for c in (*claim.cases, *claim.control)]
+    found = {c.setting for c in cases if isinstance(c, theory.Exponents)}
+    vectors = [s for s in found if s.model != "map"]
+    groups = {settings.compiled_with(s) for s in vectors}
+    assert len(groups) < len(vectors) / 2
+
+
+def test_every_setting_has_a_probe_and_every_probe_seeds_and_rates():
+    cfg = load("claims", ClaimsConfig)
+    cases = [c for claim in theory.claims() for c in (*claim.cases, *claim.control)]
+    models = {c.setting.model for c in cases if isinstance(c, theory.Exponents)} - {"map"}
+    assert models <= set(registry.PROBES)
+    assert set(registry.PROBES) <= set(cfg.seeds)
+    assert set(registry.PROBES) <= set(cfg.rates)
+
+
+def test_unknown_ids_are_a_config_error(tmp_path):
+    cfg = load("claims", ClaimsConfig, ["only=[prop9]"])
+    with pytest.raises(ConfigError, match="only: must be among"):
+        conduct(Claims(), cfg, Folders(tmp_path / "r", tmp_path / "f"))

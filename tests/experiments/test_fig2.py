@@ -1,0 +1,533 @@
+"""`python -m experiments.fig2` as a user runs it: overrides, faults, kills, two runs at once."""
+
+import functools
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import fig2, registry
+from experiments.fig2 import Fig2, Fig2Config
+from experiments.lab import command_line
+from experiments.lab.command_line import load, main
+from experiments.lab.experiment import conduct
+from experiments.lab.folders import Folders
+from experiments.lab.schema import ConfigError, build, flatten
+from lora_theory.store.dataset import Results, ResultsError
+
+ROOT = Path(__file__).parents[2]
+# Seconds of work in chunks of tens of milliseconds.
+SMALL = [
+    "model.width=20",
+    "task.n_train=50",
+    "task.n_test=20",
+    "grid.points=6",
+    "seeds=2",
+    "steps=12",
+    "plot.dpi=40",
+]
+
+
+@pytest.fixture
+def user(environment):
+    """Runs the command in a process of its own, as a user does."""
+    return functools.partial(
+        subprocess.run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def command(*overrides):
+    return [sys.executable, "-m", "experiments.fig2", *map(str, overrides)]
+
+
+def files(folder):
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+WRITTEN = {
+    *(f"results/fig2/{loss}.npz" for loss in ("mse", "all_pairs")),
+    *(f"figures/fig2_{loss}.{kind}" for loss in ("mse", "all_pairs") for kind in ("png", "pdf")),
+}
+LOCKS = {f"results/fig2/.{loss}.npz.lock" for loss in ("mse", "all_pairs")}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, environment):
+    """An uninterrupted small run of both losses."""
+    out = tmp_path_factory.mktemp("reference")
+    done = subprocess.run(
+        command(*SMALL, f"out={out}"), cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return out, done.stdout
+
+
+def test_a_run_writes_what_it_names_and_prints_the_table(reference):
+    out, printed = reference
+    assert files(out) == WRITTEN | LOCKS
+    for word in ("best equal", "λ within 1 %", "mse", "all_pairs"):
+        assert word in printed
+
+
+def test_the_saved_arrays_are_labelled_and_carry_their_config(reference):
+    results = Results.load(reference[0] / "results/fig2/mse.npz")
+    data = results.to_xarray()
+    assert dict(data.sizes) == {"seed": 2, "eta_a": 6, "eta_b": 6, "step": 13}
+    assert data.train_loss.dims == data.test_loss.dims == ("seed", "eta_a", "eta_b", "step")
+    np.testing.assert_allclose(data.eta_a, np.logspace(-4, 1, 6))
+    assert results.config["loss"] == "mse"
+    assert results.config["model"]["width"] == 20
+    assert results.config["engine"]["micro_batch"] == 8
+    assert results.provenance.versions["backend"] == "cpu"
+    assert json.dumps(results.config)
+
+
+def test_numpy_alone_reads_the_file_as_the_readme_says(reference):
+    with np.load(reference[0] / "results/fig2/mse.npz", allow_pickle=False) as archive:
+        assert archive["train_loss"].shape == archive["test_loss"].shape == (2, 6, 6, 13)
+        assert archive["diverged_at"].shape == (2, 6, 6)
+        assert json.loads(str(archive["config"]))["steps"] == 12
+        assert archive["step"].tolist() == list(range(13))
+
+
+def test_the_second_run_does_not_compute(reference, user):
+    out, printed = reference
+    before = (out / "results/fig2/mse.npz").stat().st_mtime_ns
+    again = user(command(*SMALL, f"out={out}", "replot=true"))
+    assert again.stdout == printed
+    once_more = user(command(*SMALL, f"out={out}"))
+    assert once_more.stdout == printed
+    assert (out / "results/fig2/mse.npz").stat().st_mtime_ns == before
+
+
+def test_replot_without_results_is_refused(tmp_path, user):
+    done = user(command(*SMALL, f"out={tmp_path}", "replot=true"))
+    assert done.returncode == 2
+    assert "mse.npz: no such results file" in done.stderr
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_any_number_of_devices_gives_the_same_file(devices, reference, tmp_path, user):
+    done = user(command(*SMALL, f"out={tmp_path}", f"engine.devices={devices}", "loss=mse"))
+    assert done.returncode == 0, done.stderr
+    name = "results/fig2/mse.npz"
+    assert (tmp_path / name).read_bytes() == (reference[0] / name).read_bytes()
+
+
+def test_an_override_is_another_run_in_a_folder_of_its_own(monkeypatch):
+    import hydra
+
+    def folders(*overrides):
+        monkeypatch.setattr(command_line, "HydraConfig", SingleRun)
+        with hydra.initialize_config_dir(str(command_line.CONF), version_base="1.3"):
+            cfg = hydra.compose("fig2", overrides=list(overrides))
+            return command_line._folders("fig2", Fig2Config, cfg, command_line.CONF)
+
+    default = folders()
+    assert default == (ROOT / "results/fig2", ROOT / "figures")
+    assert folders("loss=mse", "replot=true") == default
+    assert folders("model.width=100", "steps=200") == default
+    assert folders("engine.devices=1", "engine.chunk=8") == default  # They change no bit.
+    seen = {default}
+    for override in ("model.width=64", "steps=50", "model=linear", "engine.micro_batch=4"):
+        place = folders(override)
+        assert place not in seen
+        assert not {place.results, place.figures} & set(default)
+        seen.add(place)
+    redrawn = folders("plot.dpi=50")  # Another drawing of the same results.
+    assert redrawn.results == default.results
+    assert redrawn.figures != default.figures
+
+
+class SingleRun:
+    """Hydra's record of how it was started, outside of a run."""
+
+    @staticmethod
+    def get():
+        class Mode:
+            mode = None
+
+        return Mode
+
+
+def test_multirun_gives_every_job_a_folder(tmp_path, user):
+    done = user(command("-m", "model.width=8,12", *SMALL[1:], "loss=mse", f"out={tmp_path}"))
+    assert done.returncode == 0, done.stderr
+    widths = [
+        Results.load(path).config["model"]["width"] for path in sorted(tmp_path.rglob("mse.npz"))
+    ]
+    assert sorted(widths) == [8, 12]
+    assert not list(ROOT.glob("multirun*"))
+
+
+def computed(tmp_path, *overrides):
+    """Results of a small run in this process."""
+    cfg = load("fig2", Fig2Config, [*SMALL, "loss=mse", *overrides])
+    conduct(Fig2(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
+    return Results.load(tmp_path / "results" / "mse.npz").to_xarray()
+
+
+@pytest.mark.parametrize("model", registry.MODELS)
+@pytest.mark.parametrize("optimizer", registry.OPTIMIZERS)
+def test_every_model_and_optimizer_runs_and_trains(model, optimizer, tmp_path, capsys):
+    data = computed(
+        tmp_path,
+        f"model={model}",
+        f"optimizer.name={optimizer}",
+        "model.init=both",
+        "model.width=20",
+    )
+    start, end = (data.train_loss.isel(step=t).mean("seed") for t in (0, 12))
+    assert float(end.min()) < 0.9 * float(start.min())  # NaN where a seed diverged.
+    assert "best equal" in capsys.readouterr().out
+
+
+def test_the_same_optimizer_at_other_rates_is_another_run(tmp_path):
+    """Control: the rates reach the optimizer, each its own factor's."""
+    data = computed(tmp_path, "model.width=20")
+    last = data.train_loss.isel(step=-1, seed=0)
+    assert not np.isclose(last[0, 2], last[2, 0], rtol=1e-3)
+
+
+def test_axes_of_their_own_and_powers_of_n(tmp_path):
+    data = computed(
+        tmp_path, "model.width=20", "grid.a.points=3", "grid.a.power=-1", "grid.b.low=1e-2"
+    )
+    np.testing.assert_allclose(data.eta_a, np.geomspace(1e-4, 10, 3) / 20)
+    np.testing.assert_allclose(data.eta_b, np.geomspace(1e-2, 10, 6))
+    assert data.train_loss.shape == (2, 3, 6, 13)
+
+
+def test_seeds_as_a_count_a_list_and_a_range_are_the_same_seeds(tmp_path):
+    some = computed(tmp_path / "list", "model.width=20", "seeds=[3,1]")
+    more = computed(tmp_path / "range", "model.width=20", "seeds=1..3")
+    assert some.seed.values.tolist() == [3, 1]
+    assert more.seed.values.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(some.train_loss, more.train_loss.sel(seed=[3, 1]))
+
+
+SLOW = [*SMALL, "grid.points=8", "steps=3000", "engine.chunk=8", "loss=mse"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, environment):
+    out = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run(command(*SLOW, f"out={out}"), cwd=ROOT, env=environment, check=True)
+    return (out / "results/fig2/mse.npz").read_bytes()
+
+
+def started(out, environment, chunks):
+    """A run in the background that has finished at least `chunks` chunks."""
+    process = subprocess.Popen(command(*SLOW, f"out={out}"), cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 60
+    while len(list(out.rglob("seed=*.npz"))) < chunks:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return process
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on_to_the_same_bytes(sign, uninterrupted, tmp_path, environment, user):
+    process = started(tmp_path, environment, chunks=2)
+    process.send_signal(sign)
+    process.wait()
+    assert not list(tmp_path.rglob("mse.npz"))
+    kept = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("seed=*.npz")}
+    assert kept
+    done = user(command(*SLOW, f"out={tmp_path}"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results/fig2/mse.npz").read_bytes() == uninterrupted
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob("seed=*"))
+
+
+def test_finished_pieces_are_not_computed_again(tmp_path, monkeypatch):
+    from lora_theory.train import sweep
+
+    computed = []
+    original = sweep.sweep_cells
+
+    def interrupted(problem, cells, **options):
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        computed.append(len(cells))
+        return original(problem, cells, **options)
+
+    cfg = load("fig2", Fig2Config, [*SMALL, "engine.chunk=8", "loss=mse"])
+    places = Folders(tmp_path / "results", tmp_path / "figures")
+    monkeypatch.setattr(sweep, "sweep_cells", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        conduct(Fig2(), cfg, places)
+    computed.clear()
+    monkeypatch.setattr(
+        sweep, "sweep_cells", lambda p, c, **o: computed.append(len(c)) or original(p, c, **o)
+    )
+    conduct(Fig2(), cfg, places)
+    assert sum(computed) == 2 * 36 - 3 * 8
+
+
+def test_two_runs_at_once_share_the_work(uninterrupted, tmp_path, environment):
+    start = functools.partial(
+        subprocess.Popen, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    both = [start(command(*SLOW, f"out={tmp_path}")) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert (tmp_path / "results/fig2/mse.npz").read_bytes() == uninterrupted
+    assert not list(tmp_path.rglob("seed=*"))
+
+
+def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(
+    uninterrupted, tmp_path, environment, user
+):
+    blocks = len(uninterrupted) // 2 // 512  # Room for chunks, not for the file they end in.
+    run = shlex.join(command(*SLOW, f"out={tmp_path}"))
+    done = user(["bash", "-c", f"ulimit -f {blocks // 2}; exec {run}"])  # Bash counts in KiB.
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: out: ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("mse.npz"))
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert user(command(*SLOW, f"out={tmp_path}")).returncode == 0
+    assert (tmp_path / "results/fig2/mse.npz").read_bytes() == uninterrupted
+
+
+def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path):
+    cfg = load("fig2", Fig2Config, ["steps=100000000"])
+    with pytest.raises(ConfigError, match=r"out: must have .* GiB free"):
+        conduct(Fig2(), cfg, Folders(tmp_path / "r", tmp_path / "f"))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-50], lambda b: b[:3000] + bytes([b[3000] ^ 1]) + b[3001:]]
+)
+def test_damaged_results_are_refused_by_name(damage, reference, tmp_path, user):
+    path = tmp_path / "results/fig2/mse.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(damage((reference[0] / "results/fig2/mse.npz").read_bytes()))
+    before = path.read_bytes()
+    done = user(command(*SMALL, "loss=mse", f"out={tmp_path}"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"{path}: damaged" in done.stderr
+    assert path.read_bytes() == before
+    assert files(tmp_path) == {"results/fig2/mse.npz"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["steps=13", "model.width=21", "seeds=3", "grid.low=1e-3", "optimizer.name=sign",
+     "engine.micro_batch=4", "task.n_test=21", "model.init=A"],
+)  # fmt: skip
+def test_results_of_another_config_are_refused_by_name(override, reference, tmp_path):
+    cfg = load("fig2", Fig2Config, [*SMALL, override])
+    key = override.partition("=")[0]
+    with pytest.raises(ResultsError, match=rf"mse\.npz: of another config \({key} is"):
+        conduct(Fig2(), cfg, Folders(reference[0] / "results/fig2", tmp_path))
+
+
+def test_a_loss_under_the_name_of_the_other_is_refused(reference, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    other = reference[0] / "results/fig2/all_pairs.npz"
+    (results / "mse.npz").write_bytes(other.read_bytes())
+    with pytest.raises(ResultsError, match="loss is all_pairs, not mse"):
+        computed(tmp_path)
+
+
+BAD = {
+    "model.widht=3": "model.widht: unknown key; did you mean model.width?",
+    "+typo=1": "typo: unknown key",
+    "+model.depth=1": "model.depth: unknown key",
+    "model.width=-4": "model.width: must be an integer from 1 to 1000000 (got -4)",
+    "model.width=abc": "model.width: must be an integer",
+    "model.width=1.5": "model.width: must be an integer",
+    "model.rank=101": "model.rank: must be at most model.width = 100 (got 101)",
+    "model.init=C": "model.init: must be one of A, B, both (got C)",
+    "model=cubic": "model: must be one of layer, linear, two_layer (got cubic)",
+    "grid.points=0": "grid.points: must be an integer from 1",
+    "grid.low=0": "grid.low: must be between 1e-30 and 1e+30 (got 0)",
+    "grid.low=-1": "grid.low: must be between 1e-30 and 1e+30 (got -1)",
+    "grid.low=nan": "grid.low: must be between 1e-30 and 1e+30 (got NaN)",
+    "grid.high=inf": "grid.high: must be between 1e-30 and 1e+30 (got Infinity)",
+    "grid.high=1e-5": "grid.high: must be above grid.low = 0.0001",
+    "grid.low=1e-60": "grid.low: must be between 1e-30 and 1e+30 (got 1e-60)",
+    "grid.high=0.00010000001": "grid.points: must leave neighbouring rates 0.001 % apart",
+    "model.gamma=-1000000": "model.gamma: must be between -10 and 10",
+    "steps=0": "steps: must be an integer from 1",
+    "seeds=0": "seeds: must be an integer from 1",
+    "seeds=true": "seeds: must be an integer from 1",
+    "loss=hinge": "loss: must be mse, all_pairs, or a list of them (got hinge)",
+    "loss=[]": "loss: must be mse, all_pairs",
+    "optimizer.name=lion": "optimizer.name: must be one of gd, sign, adam, adamw",
+    "out=/dev/null/x": "out: ",
+    "out=": "out: must be null or a folder",
+    "replot=maybe": "replot: must be true or false (got maybe)",
+    "engine.micro_batch=0": "engine.micro_batch: must be null or an integer",
+    "plot.late=201": "plot.late: must be at most steps = 200",
+    "~steps": "steps",
+    "model.width=${nope}": "nope",
+    "model.width=1,2": "overrides: Ambiguous value",
+    "word": "word: unknown key",
+}
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_every_bad_override_is_one_line_and_status_2(override, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    before = files(ROOT / "runs") if (ROOT / "runs").exists() else set()
+    monkeypatch.setattr(sys, "argv", ["fig2", override])
+    with pytest.raises(SystemExit) as stop:
+        main(Fig2())
+    printed = capfd.readouterr()
+    assert stop.value.code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert BAD[override] in printed.err
+    assert printed.err.count("\n") == 1
+    assert not files(tmp_path)
+    assert (files(ROOT / "runs") if (ROOT / "runs").exists() else set()) == before
+
+
+def test_a_wrong_job_stops_a_multirun_before_the_first(tmp_path, user):
+    done = user(command("-m", "model.width=8,-3", f"out={tmp_path}", *SMALL[1:]))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "model.width: must be" in done.stderr
+    assert not files(tmp_path)
+
+
+NUMBERS = st.one_of(
+    st.integers(-(10**9), 0),
+    st.floats(max_value=0.0),
+    st.sampled_from([float("nan"), float("inf")]),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    key=st.sampled_from(
+        ["grid.low", "grid.high", "grid.points", "steps", "seeds", "model.width", "model.rank",
+         "model.inputs", "model.alpha", "task.n_train", "task.n_test", "plot.dpi",
+         "plot.late_cap", "engine.chunk"]
+    ),
+    value=NUMBERS,
+)  # fmt: skip
+def test_no_senseless_number_passes(key, value):
+    data = json.loads(json.dumps(DEFAULT))
+    group = data
+    *path, name = key.split(".")
+    for part in path:
+        group = group[part]
+    assert key in flatten(DEFAULT)
+    group[name] = value
+    with pytest.raises(ConfigError, match=rf"^{key}: must be") as caught:
+        build(Fig2Config, data)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    key=st.sampled_from(["model", "grid", "steps", "loss", "out", "replot", "engine", "plot"]),
+    value=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.integers(),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=3,
+    ),
+)
+def test_anything_is_a_config_or_a_config_error(key, value):
+    def built():
+        return build(Fig2Config, DEFAULT | {key: value})
+
+    try:
+        assert isinstance(built(), Fig2Config)
+    except ConfigError:
+        with pytest.raises(ConfigError, match=r"\A[^\n]+\Z"):
+            built()
+
+
+def default():
+    import hydra
+
+    with hydra.initialize_config_dir(str(command_line.CONF), version_base="1.3"):
+        return command_line._plain(hydra.compose("fig2"))
+
+
+DEFAULT = default()
+
+
+def test_help_is_quick_and_starts_no_backend(user):
+    probe = (
+        "import sys, runpy; sys.argv = ['fig2', '--help']\n"
+        "try: runpy.run_module('experiments.fig2', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('jax' in sys.modules, 'flax' in sys.modules, 'matplotlib' in sys.modules)"
+    )
+    done = user([sys.executable, "-c", probe])
+    assert done.stdout.endswith("False False False\n")
+    assert "width: 100" in done.stdout
+
+
+def test_unwritable_folder(tmp_path, user):
+    if os.geteuid() == 0:  # Root may write anywhere: a file in the folder's place stops root, too.
+        (tmp_path / "results").write_text("a file")
+    else:
+        tmp_path.chmod(0o500)
+    done = user(command(*SMALL, f"out={tmp_path}"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: out: ")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"JAX_ENABLE_X64": "1"}, {"JAX_DEFAULT_PRNG_IMPL": "rbg"}, {"JAX_DEBUG_NANS": "1"}]
+)
+def test_the_environment_does_not_change_the_results(setting, reference, environment, tmp_path):
+    options = [*SMALL, "loss=mse", f"out={tmp_path}"]
+    subprocess.run(
+        command(*options), cwd=ROOT, env=environment | setting, check=True, capture_output=True
+    )
+    name = "results/fig2/mse.npz"
+    assert (tmp_path / name).read_bytes() == (reference[0] / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("extra", "setting", "message"),
+    [
+        (["--foo"], {}, "error: --foo: must be one of"),
+        (["engine.devices=1024", "-x"], {}, "error: -x: must be one of"),
+        ([], {"JAX_PLATFORMS": "cuda"}, "error: "),
+        (["-m", "seeds=1,-1"], {}, "error: seeds: "),
+        (["hydra.mode=MULTIRUN", "seeds=1,-1"], {}, "error: seeds: "),
+    ],
+)
+def test_unknown_flags_and_backends_are_one_line(extra, setting, message, environment, tmp_path):
+    done = subprocess.run(
+        command(*SMALL, f"out={tmp_path}", *extra),
+        cwd=ROOT,
+        env=environment | setting,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_published_values_are_shown_for_the_papers_setting_alone(reference):
+    assert "published" not in reference[1]
+    papers = {"model": {"name": "two_layer", "width": 100}, "optimizer": {"name": "gd"}}
+    assert fig2._is_papers(papers, 200)
+    assert not fig2._is_papers(papers, 100)
+    assert not fig2._is_papers(papers | {"optimizer": {"name": "adam"}}, 200)

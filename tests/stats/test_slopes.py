@@ -1,0 +1,123 @@
+"""Slope fits on data with known slopes and noise; tables; tests of equivalence."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lora_theory.stats.slopes import Table, fit, slope_weights
+
+WIDTHS = np.array([6.0, 7.0, 8.0, 9.0, 10.0])
+
+
+def noisy(rng, slope, seeds, kind):
+    """log2 |v| (W, S) with noise as measured sizes have it: skewed, and wider at small n."""
+    shape = (WIDTHS.size, seeds)
+    if kind == "normal":
+        noise = rng.normal(size=shape)
+    elif kind == "log of |N|":
+        noise = np.log2(np.abs(rng.normal(size=shape)))
+    else:
+        noise = rng.normal(size=shape) * (4 / WIDTHS[:, None]) ** 2 + rng.normal(size=seeds)
+    return slope * WIDTHS[:, None] + noise
+
+
+@pytest.mark.parametrize("kind", ["normal", "log of |N|", "wider at small n"])
+@pytest.mark.parametrize("seeds", [5, 40])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_intervals_cover_as_often_as_they_say(kind, seeds, confidence):
+    rng = np.random.default_rng([seeds, int(100 * confidence)])
+    trials, covered = 1500, 0
+    for _ in range(trials):
+        slope = fit(WIDTHS, noisy(rng, 0.3, seeds, kind))
+        covered += abs(slope.value - 0.3) <= slope.half_width(confidence)
+    # Within four standard errors of a binomial count.
+    error = math.sqrt(confidence * (1 - confidence) / trials)
+    assert abs(covered / trials - confidence) < 4 * error
+
+
+def test_naive_errors_do_not_cover():
+    """Control: the residuals' own error, blind to what one seed's widths have in common."""
+    rng = np.random.default_rng(1)
+    trials, covered = 600, 0
+    for _ in range(trials):
+        tilt = rng.normal(size=20) * 0.5  # Each seed has a slope of its own.
+        logs = (0.3 + tilt) * WIDTHS[:, None] + 0.1 * rng.normal(size=(WIDTHS.size, 20))
+        found = stats.linregress(WIDTHS, logs.mean(axis=1))
+        covered += abs(found.slope - 0.3) <= 1.96 * found.stderr
+    assert covered / trials < 0.5
+
+
+def test_median_fit_covers_and_shrugs_off_outliers():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(150):
+        logs = noisy(rng, 0.3, 60, "normal")
+        logs[0, :6] = 1e3
+        slope = fit(WIDTHS, logs, "median")
+        covered += abs(slope.value - 0.3) <= 2 * slope.error
+    assert covered > 115
+    assert abs(fit(WIDTHS, logs).value - 0.3) > 1
+
+
+def test_zero_is_said_and_not_minus_infinity():
+    assert str(fit(WIDTHS, np.full((5, 4), -np.inf))) == "identically zero"
+    logs = noisy(np.random.default_rng(0), 0.0, 100, "normal")
+    logs[2, 0] = -np.inf
+    some = fit(WIDTHS, logs)
+    assert some.seeds == 99
+    assert some.note == "1 seeds exactly 0, left out"
+    logs[2, :30] = -np.inf
+    assert str(fit(WIDTHS, logs)) == "exactly 0 in 30% of seeds"
+    logs[1, 50] = np.nan
+    assert "overflow" in str(fit(WIDTHS, logs))
+
+
+@pytest.mark.parametrize(
+    ("widths", "logs", "statistic", "message"),
+    [
+        (np.full(5, 6.0), np.zeros((5, 4)), "mean", "widths: must ascend"),
+        (WIDTHS[:2], np.zeros((2, 4)), "mean", "widths: a slope needs at least three"),
+        (WIDTHS, np.zeros((5, 1)), "mean", "seeds: an error needs at least two"),
+        (WIDTHS, np.zeros((5, 4)), "mode", "statistic: must be mean or median"),
+    ],
+)
+def test_too_little_to_fit_is_named(widths, logs, statistic, message):
+    with pytest.raises(ValueError, match=message):
+        fit(widths, logs, statistic)
+
+
+def table():
+    logs = np.arange(5 * 3 * 2.0).reshape(5, 3, 2)
+    return Table(WIDTHS, np.array([1, 2]), {"f": logs, "B": logs - 100})
+
+
+def test_weights_are_those_of_least_squares():
+    logs = np.random.default_rng(0).normal(size=5)
+    assert slope_weights(WIDTHS) @ logs == pytest.approx(stats.linregress(WIDTHS, logs).slope)
+
+
+def test_table_is_tidy():
+    columns = table().columns()
+    assert {len(column) for column in columns.values()} == {60}
+    row = [
+        i
+        for i in range(60)
+        if columns["quantity"][i] == "B"
+        and columns["t"][i] == 2
+        and columns["seed"][i] == 1
+        and columns["log2_width"][i] == 8.0
+    ]
+    assert columns["log2_magnitude"][row] == table().logs["B"][2, 1, 1]
+
+
+def test_slopes_of_a_table():
+    slope = table().slope("f", 1)
+    assert (slope.value, slope.error, slope.seeds) == (pytest.approx(6), pytest.approx(0), 3)
+    assert [s.value for s in table().successive("f", 2)] == pytest.approx([6.0] * 4)
+    assert "+6.000 ± 0.000" in table().summary()
+    with pytest.raises(ValueError, match=r"quantity: must be one of f, B \(got 'C'\)"):
+        table().slope("C", 1)
+    with pytest.raises(ValueError, match=r"t: must be one of 1, 2 \(got 7\)"):
+        table().slope("f", 7)

@@ -1,0 +1,77 @@
+"""Every stated exponent again, from the update rules: statement and recursion agree."""
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from lora_theory.theory.claims import Exponents, Phase, claims, derived
+
+ROOT = Path(__file__).parents[2]
+CLAIMS = claims()
+CASES = [
+    pytest.param(claim, case, id=f"{claim.id}: {case.setting} t={case.t}")
+    for claim in CLAIMS
+    for case in claim.cases
+    if isinstance(case, Exponents)
+]
+
+
+@pytest.mark.parametrize(("claim", "case"), CASES)
+def test_statement_and_recursion_agree_unless_recorded_otherwise(claim, case):
+    agrees = derived(case) == dict(case.predicted)
+    assert agrees == (claim.recorded == "holds")
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
+def test_every_control_is_wrong_or_differs_from_the_claim(claim):
+    assert claim.control
+    assert claim.wrong
+    for case in claim.control:
+        assert case not in claim.cases
+        if isinstance(case, Exponents):
+            assert derived(case) != dict(case.predicted)
+        if isinstance(case, Phase):
+            right = dataclasses.replace(case, like=case.init, shift=Fraction(0))
+            assert case.classes() != right.classes()
+
+
+def test_ids_are_unique_and_reasons_are_given():
+    ids = [claim.id for claim in CLAIMS]
+    assert len(set(ids)) == len(ids)
+    for claim in CLAIMS:
+        assert claim.cases
+        assert bool(claim.reason) == (claim.recorded == "fails")
+
+
+def test_the_list_has_what_it_must_have():
+    """Propositions, theorem, assumption, boundaries, shared rates, the toys, the ranks."""
+    ids = {claim.id for claim in CLAIMS}
+    assert {
+        *(f"prop{k}-init{i}" for k in (1, 2) for i in (1, 2)),
+        *(
+            f"{name}-{update}"
+            for name in ("theorem1", "assumption1")
+            for update in ("sign", "adam")
+        ),
+        *(f"phase-{update}-init{i}" for update in ("gd", "sign") for i in (1, 2)),
+        *("sum-of-deltas", "boundary-gd", "boundary-sign", "shared-rate-f"),
+        *("init1-shared-adam", "init2-shared-adam", "two-layer-efficient", "two-layer-others"),
+        *("rank-init1", "rank-init2", "rank-gd"),
+    } <= ids
+
+
+def test_unknown_ids_are_named():
+    with pytest.raises(ValueError, match=r"prop1-init1, .*\(got prop9\)"):
+        claims(("prop1-init1", "prop9"))
+
+
+def test_the_readme_has_every_claim_with_the_verdict_on_record():
+    readme = (ROOT / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    found = {row.split("`")[1]: row for row in rows}
+    for claim in CLAIMS:
+        assert f"**{claim.recorded}**" in found[claim.id], claim.id
+        assert found[claim.id].endswith(": fails |"), claim.id
+    assert set(found) == {claim.id for claim in CLAIMS}

@@ -1,0 +1,27 @@
+"""Predicted areas cover the plane once; the lattice is the one on which they are measured."""
+
+import numpy as np
+import pytest
+
+from lora_theory.theory.regions import BOX, areas, lattice
+from lora_theory.theory.rules import RULES
+
+
+@pytest.mark.parametrize("update", ["gd", "sign"])
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_areas_cover_the_box_once(update, init):
+    """Shoelace areas of the two-dimensional regions add up to the box."""
+    total = 0.0
+    for area in areas(RULES["map", update], init):
+        if area.dimension == 2:
+            corners = np.array(area.corners)
+            middle = corners - corners.mean(axis=0)
+            x, y = corners[np.argsort(np.arctan2(middle[:, 1], middle[:, 0]))].T
+            total += 0.5 * abs(x @ np.roll(y, 1) - y @ np.roll(x, 1))
+    assert total == pytest.approx(float(BOX[1] - BOX[0]) ** 2)
+
+
+def test_lattice_has_the_corners_and_the_efficient_point():
+    points = lattice(12)
+    assert len(points) == 37**2
+    assert {(-2, -2), (1, 1), (-1, 0)} <= set(points)

@@ -1,0 +1,266 @@
+"""The coordinate check against plain NumPy; what it refuses; that it knows no prediction."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from lora_theory import LinearToy, LoRA, TwoLayerToy, lora_plus
+from lora_theory.models.toys import LayerToy
+from lora_theory.train.coordinates import coordinate_check, deltas
+
+SGD = functools.partial(lora_plus, base=optax.sgd)
+SIGN = functools.partial(lora_plus, base=optax.sign_sgd)
+
+
+def adam(eps):
+    return functools.partial(lora_plus, base=functools.partial(optax.adam, eps=eps))
+
+
+def linear_setup(init):
+    def setup(n, key):
+        key_x, key_model = jax.random.split(key)
+        x = jax.random.normal(key_x, (n, 1))
+        return LinearToy(n, init=init, key=key_model), x, jnp.full((1,), 2.0, x.dtype)
+
+    return setup
+
+
+def layer_setup(init, samples=3):
+    def setup(n, key):
+        key_x, key_model = jax.random.split(key)
+        x = jax.random.normal(key_x, (n, samples))
+        return LayerToy(n, 2, init=init, key=key_model), x, jnp.full((samples,), 50.0, x.dtype)
+
+    return setup
+
+
+def two_layer_setup(n, key):
+    key_x, key_model = jax.random.split(key)
+    x = jax.random.normal(key_x, (5, 4))
+    return TwoLayerToy(5, n, 3, key=key_model), x, jnp.sin(x.mean(axis=0))
+
+
+def rms(v):
+    return 0.5 * np.log2(np.mean(np.square(v)))
+
+
+def drawn(setup, n, seed=0):
+    with jax.enable_x64(True):
+        return setup(n, jax.random.fold_in(jax.random.key(seed), n))
+
+
+@pytest.mark.parametrize("init", ["A", "B", "both"])
+def test_linear_toy_is_the_formulas_of_the_paper(init):
+    eta_a, eta_b = 0.01, 0.1
+    table = coordinate_check(
+        linear_setup(init), SGD, lambda n: (eta_a, eta_b), [8, 32], seeds=2, steps=3
+    )
+    for w, n in enumerate((8, 32)):
+        model, x, y = drawn(linear_setup(init), n, seed=1)
+        a, b = np.asarray(model.lora.lora_a[0]), float(model.lora.lora_b[0, 0])
+        x, y = np.asarray(x)[:, 0], float(y[0])
+        for t in range(3):
+            s, square = a @ x, x @ x
+            u = b * s - y
+            formulas = {
+                "delta1": -eta_a * b**2 * u * square,
+                "delta2": -eta_b * s**2 * u,
+                "delta3": eta_a * eta_b * u**2 * b * s * square,
+            }
+            a, b = a - eta_a * b * u * x, b - eta_b * s * u
+            formulas |= {"f": b * (a @ x), "B": b, "Z_A": a @ x, "A": a}
+            for name, value in formulas.items():
+                found = table.logs[name][w, 1, t]
+                if np.all(value == 0):
+                    assert np.isneginf(found), (name, t)
+                else:
+                    assert found == pytest.approx(rms(value), abs=1e-8), (name, t)
+
+
+@pytest.mark.parametrize(("base", "name"), [(SGD, "sgd"), (SIGN, "sign")])
+def test_layer_sizes_are_those_of_numpy(base, name):
+    eta_a, eta_b = 0.02, 0.3
+    table = coordinate_check(
+        layer_setup("A"), base, lambda n: (eta_a, eta_b), [16], seeds=2, steps=2
+    )
+    model, x, y = drawn(layer_setup("A"), 16)
+    a, b = np.asarray(model.lora.lora_a[...]), np.asarray(model.lora.lora_b[...])
+    w, x, y = np.asarray(model.w_out[...]), np.asarray(x), np.asarray(y)
+    for t in range(2):
+        g = (w @ b @ a @ x - y) / y.size
+        db, da = np.outer(w, g) @ (a @ x).T, b.T @ np.outer(w, g) @ x.T
+        if name == "sign":
+            da, db = np.sign(da), np.sign(db)
+        da, db = -eta_a * da, -eta_b * db
+        expected = {
+            "delta1_Z_B": b @ da @ x,
+            "delta2_Z_B": db @ a @ x,
+            "delta3_Z_B": db @ da @ x,
+            "dZ_A": da @ x,
+            "dB": db,
+            "dZ_B": (b + db) @ (a + da) @ x - b @ a @ x,
+            "Z_B": (b + db) @ (a + da) @ x,
+        }
+        for quantity, value in expected.items():
+            found = table.logs[quantity][0, 0, t]
+            if np.all(value == 0):
+                assert np.isneginf(found)
+            else:
+                assert found == pytest.approx(rms(value), abs=1e-7), (quantity, t)
+        a, b = a + da, b + db
+
+
+def test_deltas_add_up_and_a_missing_one_shows():
+    before, x, _ = drawn(two_layer_setup, 32)
+    after, _, _ = drawn(two_layer_setup, 32, seed=1)
+    graph, _, rest = nnx.split(before, nnx.LoRAParam, ...)
+    after = nnx.merge(graph, nnx.state(after, nnx.LoRAParam), rest)
+    with jax.enable_x64(True):
+        d = deltas(before, after, x)
+        change = after(x) - before(x)
+    np.testing.assert_allclose(d.delta1 + d.delta2 + d.delta3, change, rtol=1e-12, atol=1e-12)
+    assert not np.allclose(d.delta1 + d.delta2, change, rtol=1e-3)
+
+
+def test_same_seed_alone_or_among_many():
+    few, many = (
+        coordinate_check(linear_setup("A"), SGD, lambda n: (0.1 / n, 0.1), [16], seeds=seeds)
+        for seeds in (2, 40)
+    )
+    for name in few.logs:
+        np.testing.assert_allclose(few.logs[name], many.logs[name][:, :2], rtol=1e-9, atol=1e-9)
+
+
+class TwoLayers(nnx.Module):
+    """Two LoRA layers in a row, the first called twice."""
+
+    def __init__(self, n, key):
+        keys = jax.random.split(key)
+        self.first = LoRA(n, n, 2, init="both", key=keys[0])
+        self.second = LoRA(n, 1, 1, init="both", key=keys[1])
+
+    def __call__(self, x):
+        return self.second(self.first(x) + self.first(-2 * x))[0]
+
+
+def test_several_layers_and_several_calls():
+    def setup(n, key):
+        x = jax.random.normal(key, (n, 3))
+        return TwoLayers(n, key), x, jnp.ones(3, x.dtype)
+
+    table = coordinate_check(setup, SGD, lambda n: (1e-6 / n, 1e-6), [16], seeds=2, steps=1)
+    assert {"first.Z_A", "second.Z_A", "first.delta1_Z_B", "f"} <= set(table.logs)
+    model, x, _ = drawn(setup, 16)
+    both = np.asarray(x) @ np.hstack([np.eye(3), -2 * np.eye(3)])
+    z_a = np.asarray(model.first.lora_a[...]) @ both
+    assert table.logs["first.Z_A"][0, 0, 0] == pytest.approx(rms(z_a), abs=1e-4)
+
+
+@pytest.mark.parametrize(("eps", "refused"), [(1e-30, False), (1e-12, False), (10.0, True)])
+def test_epsilon_that_is_too_large_is_said(eps, refused):
+    def run():
+        coordinate_check(
+            layer_setup("B"), adam(eps), lambda n: (0.1 / n, 0.1), [256], seeds=3, steps=2
+        )
+
+    if refused:
+        with pytest.raises(ValueError, match=r"ε is too large for the gradients at n = 256"):
+            run()
+    else:
+        run()
+
+
+def test_epsilon_is_no_matter_for_gradient_descent():
+    tiny = functools.partial(lora_plus, base=optax.sgd)
+    coordinate_check(layer_setup("B"), tiny, lambda n: (1e-9, 1e-9), [256], seeds=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"widths": [16, 8, 32]}, "widths: must be ascending"),
+        ({"widths": []}, "widths: must be ascending"),
+        ({"seeds": 0}, "seeds and steps: must be at least 1"),
+        ({"dtype": "float16"}, "dtype: must be float32 or float64"),
+        ({"steps": 0}, "seeds and steps: must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    arguments = {"widths": [8, 16, 32], "seeds": 2, "steps": 1} | options
+    with pytest.raises(ValueError, match=message):
+        coordinate_check(two_layer_setup, SGD, lambda n: (0.1, 0.1), **arguments)
+
+
+def test_a_model_without_lora_layers_is_refused():
+    def setup(n, key):
+        return nnx.Linear(n, 1, rngs=nnx.Rngs(0)), jnp.ones((1, n)), jnp.ones((1, 1))
+
+    with pytest.raises(ValueError, match="no LoRA layer"):
+        coordinate_check(setup, SGD, lambda n: (0.1, 0.1), [8, 16, 32])
+
+
+def test_two_widths_can_be_looked_at_but_not_fitted():
+    table = coordinate_check(linear_setup("A"), SGD, lambda n: (0.1 / n, 0.1), [8, 16], seeds=2)
+    assert len(table.successive("f", 1)) == 1
+    with pytest.raises(ValueError, match="at least three"):
+        table.slope("f", 1)
+
+
+def test_tiny_is_not_zero():
+    table = coordinate_check(linear_setup("A"), SGD, lambda n: (1e-200, 1e-200), [8], seeds=2)
+    logs = table.logs["dB"][..., 0]
+    assert np.isfinite(logs).all()
+    assert (logs < -600).all()
+    assert np.isneginf(table.logs["delta1"][..., 0]).all()
+
+
+class Rows(nnx.Module):
+    """A LoRA layer on samples that come first, under a head that may train."""
+
+    def __init__(self, n, key, axis):
+        self.lora = LoRA(n, 4, 2, init="both", axis=axis, key=key)
+        self.head = nnx.Param(jnp.ones(4))
+
+    def __call__(self, x):
+        return (
+            self.lora(x) @ self.head[...] if self.lora.axis == -1 else self.head[...] @ self.lora(x)
+        )
+
+
+def head_labels(params):
+    return nnx.map_state(lambda path, _: "A" if "lora_a" in path else "B", params)
+
+
+HEADED = functools.partial(lora_plus, base=optax.sgd, labels=head_labels)
+
+
+def rows_setup(axis):
+    def setup(n, key):
+        key_x, key_model = jax.random.split(key)
+        x = jax.random.normal(key_x, (n, 3))
+        return Rows(n, key_model, axis), x if axis == 0 else x.T, jnp.ones(3, x.dtype)
+
+    return setup
+
+
+def check_rows(axis, trainable):
+    return coordinate_check(
+        rows_setup(axis), HEADED, lambda n: (0.1 / n, 0.1), [16], seeds=2, trainable=trainable
+    )
+
+
+def test_samples_first_have_the_sizes_of_samples_as_columns():
+    columns, rows = (check_rows(axis, nnx.LoRAParam) for axis in (0, -1))
+    for name, logs in columns.logs.items():
+        np.testing.assert_allclose(rows.logs[name], logs, atol=1e-9, err_msg=name)
+
+
+def test_a_head_that_trains_too_changes_what_follows_its_first_step():
+    alone, headed = (check_rows(-1, trainable) for trainable in (nnx.LoRAParam, nnx.Param))
+    np.testing.assert_allclose(headed.logs["dB"][..., 0], alone.logs["dB"][..., 0], atol=1e-9)
+    assert not np.allclose(headed.logs["dB"][..., 1], alone.logs["dB"][..., 1], atol=1e-3)

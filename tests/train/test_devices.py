@@ -1,0 +1,48 @@
+"""Policies, device counts, pinned settings."""
+
+import jax
+import pytest
+
+from lora_theory.train.devices import Policy, pin_numerics, resolve_policy, start_devices
+
+
+@pytest.mark.parametrize("width", [1, 10, 100, 1000, 10_000])
+@pytest.mark.parametrize("samples", [2, 100, 1100, 100_000])
+@pytest.mark.parametrize("name", ["cores", "batch"])
+def test_default_policies_are_sensible(width, samples, name):
+    policy = resolve_policy(width, samples, name=name)
+    assert policy.micro_batch >= 1
+    assert 1 <= policy.sample_block <= samples
+    assert policy.precision == "highest"
+    if name == "batch":
+        assert policy.sample_block == samples
+
+
+def test_chosen_values_override_the_defaults():
+    policy = resolve_policy(100, 1100, name="cores", micro_batch=3, sample_block=7)
+    assert policy == Policy("cores", 3, 7)
+
+
+@pytest.mark.parametrize("count", [0, -1, 99])
+def test_impossible_device_counts_are_refused(count):
+    with pytest.raises(ValueError, match="devices: must be at"):
+        start_devices(count)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("jax_debug_nans", True),
+        ("jax_default_prng_impl", "rbg"),
+        ("jax_threefry_partitionable", False),
+    ],
+)
+def test_settings_that_change_results_are_pinned(name, wrong):
+    before = getattr(jax.config, name)
+    jax.config.update(name, wrong)
+    try:
+        assert getattr(jax.config, name) == wrong
+        pin_numerics()
+        assert getattr(jax.config, name) == before
+    finally:
+        jax.config.update(name, before)

@@ -1,0 +1,283 @@
+"""The engine against plain NumPy descent, and the same bits however the work is laid out."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracles
+import pytest
+from flax import nnx
+
+from lora_theory.adapters.layer import FactorA, FactorB, Frozen, LoRA
+from lora_theory.adapters.lora_plus import lora_plus
+from lora_theory.data.synthetic import linear_task, sine_task
+from lora_theory.models.toys import LinearToy, TwoLayerToy
+from lora_theory.train.devices import Policy, resolve_policy
+from lora_theory.train.sweep import Problem, sweep_cells
+
+SGD = functools.partial(lora_plus, base=optax.sgd)
+SIGN = functools.partial(lora_plus, base=optax.sign_sgd)
+
+
+def two_layer(width=100, n_train=1000, n_test=100, seed=0):
+    key_data, key_model = jax.random.split(jax.random.key(seed))
+    data = sine_task(5, n_train, n_test, key=key_data)
+    return Problem(TwoLayerToy(5, width, 4, init="both", key=key_model), data)
+
+
+def linear(width=64, n_train=32, n_test=8, seed=0, init="A"):
+    key_data, key_model = jax.random.split(jax.random.key(seed))
+    data = linear_task(width, n_train, n_test, key=key_data)
+    # A mean of 1: without it the all-pairs target is nearly 0, and no loss would move.
+    data = data._replace(y_train=data.y_train + 1, y_test=data.y_test + 1)
+    return Problem(LinearToy(width, init=init, key=key_model), data)
+
+
+def run(problem, cells, devices, *, loss="mse", steps=20, policy=None, optimizer=SGD):
+    width = problem.data.x_train.shape[0]
+    if isinstance(problem.model, TwoLayerToy):
+        width = problem.model.w_in.shape[0]
+    samples = problem.data.y_train.size + problem.data.y_test.size
+    return sweep_cells(
+        problem,
+        np.asarray(cells, np.float64),
+        optimizer=optimizer,
+        loss=loss,
+        steps=steps,
+        policy=policy or resolve_policy(width, samples),
+        devices=devices,
+    )
+
+
+def float64(variable):
+    return np.asarray(variable[...], np.float64)
+
+
+def oracle(problem, eta_a, eta_b, steps, loss):
+    """NumPy's curves from the same weights and data; rates rounded as the engine rounds them."""
+    data = [np.asarray(part, np.float64) for part in problem.data]
+    eta_a, eta_b = float(np.float32(eta_a)), float(np.float32(eta_b))
+    model = problem.model
+    if isinstance(model, TwoLayerToy):
+        weights = map(float64, (model.w_in, model.w_out, model.lora.lora_a, model.lora.lora_b))
+        return oracles.two_layer(*weights, data, eta_a, eta_b, steps, loss)
+    a, b = float64(model.lora.lora_a)[0], float64(model.lora.lora_b)[0, 0]
+    return oracles.linear(a, b, data, eta_a, eta_b, steps, loss)
+
+
+# Far below the edge of stability (η_A ≈ 1e-2, η_B ≈ 1 at n = 100): rounding is not amplified.
+CALM = {
+    "two_layer": (two_layer, [(1e-4, 1e-4), (1e-3, 1e-1), (3e-3, 1e-3), (1e-4, 0.2), (2e-3, 3e-2)]),
+    "linear": (linear, [(1e-2, 0.1), (3e-3, 0.3), (2e-2, 2e-2)]),
+    "linear_b": (functools.partial(linear, init="B"), [(1e-2, 0.1), (2e-2, 0.03)]),
+    "linear_both": (functools.partial(linear, init="both"), [(1e-2, 0.1), (2e-2, 0.03)]),
+}
+
+
+@pytest.mark.parametrize("loss", ["mse", "all_pairs"])
+@pytest.mark.parametrize("name", CALM)
+@pytest.mark.parametrize("block", [None, 300], ids=["whole", "blocks"])
+def test_engine_equals_numpy_descent(name, loss, block, devices):
+    make, cells = CALM[name]
+    problem, steps = make(), 60
+    samples = problem.data.y_train.size + problem.data.y_test.size
+    policy = Policy("cores", 2, min(block or samples, samples - 1 if block else samples))
+    curves = run(problem, cells, devices[:2], loss=loss, steps=steps, policy=policy)
+    for k, cell in enumerate(cells):
+        expected = oracle(problem, *cell, steps, loss)
+        # float32 against float64: rounding of 6e-8 a step over 60 steps, and of the sums.
+        np.testing.assert_allclose(curves.train_loss[k], expected[:, 0], rtol=2e-5)
+        np.testing.assert_allclose(curves.test_loss[k], expected[:, 1], rtol=2e-5)
+        for wrong_cell in ((1.1 * cell[0], cell[1]), (cell[0], 1.1 * cell[1])):  # Controls.
+            wrong = oracle(problem, *wrong_cell, steps, loss)
+            assert np.abs(wrong[:, 0] / expected[:, 0] - 1).max() > 2e-5, wrong_cell
+    assert (curves.diverged_at == -1).all()
+
+
+def same_bits(left, right):
+    return all(
+        np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        for x, y in zip(left, right, strict=True)
+    )
+
+
+GRID = np.geomspace(1e-4, 10, 46)
+FULL = np.stack(np.meshgrid(GRID, GRID, indexing="ij"), -1).reshape(-1, 2)
+
+
+@pytest.fixture(scope="module")
+def full(devices):
+    """The paper's grid for 15 steps: 2116 cells, edge of stability and diverged corner included."""
+    return run(two_layer(), FULL, devices[:2], steps=15)
+
+
+def pick(curves, places):
+    return tuple(part[places] for part in curves)
+
+
+@pytest.mark.parametrize("i", [0, 9, 18, 19, 20, 27, 36, 45])
+@pytest.mark.parametrize("j", [0, 18, 34, 36, 37, 38])
+def test_a_cell_has_the_same_bits_alone_and_in_any_grid(i, j, full, devices):
+    alone = run(two_layer(), [FULL[46 * i + j]], devices[:2], steps=15)
+    assert same_bits(alone, pick(full, [46 * i + j]))
+    rows = [min(max(i + k, 0), 45) for k in (-1, 0, 1)]
+    columns = [min(max(j + k, 0), 45) for k in (-1, 0, 1)]
+    places = [46 * row + column for row in rows for column in columns]
+    small = run(two_layer(), FULL[places], devices[:2], steps=15)
+    assert same_bits(small, pick(full, places))
+
+
+def test_the_grid_under_test_has_an_edge(full):
+    share = (full.diverged_at >= 0).mean()
+    assert 0.3 < share < 0.8
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("policy", ["cores", "batch"])
+def test_any_number_of_devices_gives_the_same_bits(count, policy, devices):
+    size = 8 if policy == "cores" else 64
+    laid = Policy(policy, size, 1100)
+    cells = FULL[::9]
+    reference = run(two_layer(), cells, devices[:1], policy=laid)
+    assert same_bits(run(two_layer(), cells, devices[:count], policy=laid), reference)
+
+
+def test_another_micro_batch_agrees_away_from_the_edge(devices):
+    cells = [cell for cell in FULL[::7] if cell[0] < 3e-3 and cell[1] < 0.1]
+    reference = run(two_layer(), cells, devices[:2])
+    for policy in (Policy("cores", 3, 1100), Policy("cores", 8, 128), Policy("batch", 300, 1100)):
+        other = run(two_layer(), cells, devices[:2], policy=policy)
+        np.testing.assert_allclose(other.train_loss, reference.train_loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, SIGN])
+def test_diverged_runs_are_marked_and_never_averaged_away(optimizer, devices):
+    cells = [(1e-3, 1e-2), (1e20, 1e20), (10.0, 10.0), (1e-4, 1e-4)]
+    curves = run(two_layer(), cells, devices[:2], optimizer=optimizer)
+    for k, t in enumerate(curves.diverged_at):
+        for part in (curves.train_loss[k], curves.test_loss[k]):
+            stop = len(part) if t < 0 else t
+            assert np.isfinite(part[:stop]).all()
+            assert np.isnan(part[stop:]).all()
+    assert (curves.diverged_at[[0, 3]] == -1).all()
+    assert curves.diverged_at[1] > 0
+
+
+def test_diverged_runs_stop_early(devices):
+    """A million steps of this would take a minute; they end where the last run diverges."""
+    problem = two_layer(width=20, n_train=50, n_test=10)
+    begin = time.perf_counter()
+    curves = run(problem, np.full((32, 2), 10.0), devices[:2], steps=200_000)
+    assert (curves.diverged_at > 0).all()
+    assert time.perf_counter() - begin < 20
+
+
+def test_one_compilation_serves_rates_seeds_and_losses(devices):
+    from lora_theory.train.sweep import _compiled
+
+    _compiled.cache_clear()
+    for seed in (0, 1):
+        for loss in ("mse", "all_pairs"):
+            run(two_layer(20, 30, 10, seed), [(1e-3, 1e-3 * (seed + 1))], devices[:2], loss=loss)
+    info = _compiled.cache_info()
+    assert (info.misses, info.currsize) == (1, 1)
+
+
+def test_seeds_differ(devices):
+    one, two = (run(two_layer(seed=s), [(1e-3, 1e-2)], devices[:1], steps=3) for s in (0, 1))
+    assert not np.isclose(one.train_loss, two.train_loss).any()
+
+
+@pytest.mark.parametrize("base", [optax.adam, optax.adamw, optax.sign_sgd])
+def test_any_base_trains(base, devices):
+    optimizer = functools.partial(lora_plus, base=base)
+    curves = run(two_layer(), [(1e-3, 1e-2)], devices[:2], steps=50, optimizer=optimizer)
+    assert curves.train_loss[0, 50] < 0.5 * curves.train_loss[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (np.array([[0.1, -0.1]]), "finite rates of at least 0"),
+        (np.array([[0.1, np.nan]]), "finite rates of at least 0"),
+    ],
+)
+def test_cells_that_are_no_rates_are_refused(cells, message, devices):
+    with pytest.raises(ValueError, match=message):
+        run(linear(), cells, devices[:1])
+
+
+class SamplesFirst(nnx.Module):
+    """The two-layer toy's function with samples first: x (N, d), Z (N, n)."""
+
+    def __init__(self, columns):
+        lora = columns.lora
+        self.w_in, self.w_out = Frozen(columns.w_in[...].T), Frozen(columns.w_out[...])
+        self.a, self.b = FactorA(lora.lora_a[...].T), FactorB(lora.lora_b[...].T)
+
+    def features(self, x):
+        return nnx.relu(x @ self.w_in[...])
+
+    def readout(self, z):
+        return nnx.relu(z @ self.a[...] @ self.b[...]) @ self.w_out[...]
+
+
+@pytest.mark.parametrize("block", [1100, 300])
+def test_networks_with_samples_first_train_the_same_runs(block, devices):
+    problem, cells = two_layer(), CALM["two_layer"][1]
+    policy = Policy("cores", 2, block)
+    columns = run(problem, cells, devices[:2], policy=policy)
+    x = {name: getattr(problem.data, name).T for name in ("x_train", "x_test")}
+    rows = sweep_cells(
+        Problem(SamplesFirst(problem.model), problem.data._replace(**x)),
+        np.asarray(cells),
+        optimizer=SGD,
+        loss="mse",
+        steps=20,
+        policy=policy,
+        devices=devices[:2],
+        axis=-1,
+    )
+    np.testing.assert_allclose(rows.train_loss, columns.train_loss, rtol=1e-4)
+    np.testing.assert_allclose(rows.test_loss, columns.test_loss, rtol=1e-4)
+
+
+def test_a_head_trains_only_where_the_filter_says_so(devices):
+    class Headed(nnx.Module):
+        def __init__(self, key):
+            self.lora, self.head = LoRA(8, 8, 2, init="A", key=key), nnx.Param(jnp.ones(8))
+
+        def features(self, x):
+            return x
+
+        def readout(self, z):
+            return self.head[...] @ self.lora(z)
+
+    def labels(params):
+        return nnx.map_state(lambda path, _: "A" if "lora_a" in path else "B", params)
+
+    data = linear_task(8, 20, 5, key=jax.random.key(0))
+    losses = [
+        sweep_cells(
+            Problem(Headed(jax.random.key(1)), data),
+            np.array([[0.02, 0.1]]),
+            optimizer=lambda a, b: lora_plus(a, b, base=optax.sgd, labels=labels),
+            loss="mse",
+            steps=30,
+            policy=resolve_policy(8, 25),
+            devices=devices[:1],
+            trainable=trainable,
+        ).train_loss[0]
+        for trainable in (nnx.LoRAParam, nnx.Param)
+    ]
+    assert losses[0][0] == losses[1][0]
+    assert losses[1][30] < 0.99 * losses[0][30]
+
+
+def test_an_axis_in_the_middle_is_refused(devices):
+    with pytest.raises(ValueError, match="axis: must be 0 or -1"):
+        sweep_cells(linear(), np.ones((1, 2)), optimizer=SGD, loss="mse", steps=1,
+                    policy=resolve_policy(64, 40), devices=devices[:1], axis=1)  # fmt: skip
