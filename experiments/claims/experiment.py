@@ -4,7 +4,8 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from experiments import registry
 from experiments.claims import report as shown
 from experiments.claims import settings
 from experiments.claims.judge import Judge, Record
-from experiments.claims.settings import Diagram, Piece
+from experiments.claims.settings import Diagram, Group, Piece
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
 from experiments.lab.schema import (
@@ -75,7 +76,7 @@ class ClaimsConfig(schema.Common):
 
 
 class Claims(Experiment[ClaimsConfig, Piece, Record]):
-    """A piece is a setting at all widths, a phase diagram, or a curve of approaching slopes."""
+    """A piece is a group of settings at all widths, a phase diagram, or a curve of slopes."""
 
     name = "claims"
     schema = ClaimsConfig
@@ -86,9 +87,9 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         """Every setting of the chosen claims once, and what the figures show."""
         cases = [case for c in chosen(cfg) for case in (*c.cases, *c.control)]
         found = {case.setting: None for case in cases if isinstance(case, Exponents)}
-        # The map last: it needs no compilation, and fills up what the compilers leave idle.
-        ordered = sorted(found, key=lambda setting: setting.model == "map")
-        pieces: dict[str, Piece] = {repr(setting): setting for setting in ordered}
+        pieces: dict[str, Piece] = {
+            repr(group): group for group in _longest_first(settings.groups(found), cfg)
+        }
         points = {*lattice(12), *(p for c in cases if isinstance(c, Phase) for p in c.points)}
         for update, init in itertools.product(("gd", "sign"), "AB"):
             pieces[f"phases {update} {init} {len(points)}"] = Diagram(
@@ -108,9 +109,9 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         """Measure a setting, a diagram or a curve."""
         return settings.measure(piece, cfg)
 
-    def group(self, piece: Piece) -> Hashable:
-        """Settings that share a compilation."""
-        return settings.compiled_with(piece)
+    def group(self, piece: Piece) -> Piece:
+        """Each piece is a compilation of its own."""
+        return piece
 
     def workers(self) -> int:
         """Most of the time is compilation, which leaves Python free: groups run side by side."""
@@ -154,6 +155,17 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
             [shown.summary(results)],
             status=1 if shown.broken(results) else 0,
         )
+
+
+def _longest_first(groups: Sequence[Group], cfg: ClaimsConfig) -> list[Group]:
+    """So that threads end together; models take turns, so that no two begin with the same draws."""
+    runs = {group: len(group.settings) * len(cfg.seeds[group.model]) for group in groups}
+    by_runs = sorted(groups, key=lambda group: -runs[group])
+    seen, turns = Counter[str](), {}
+    for group in by_runs:
+        turns[group] = seen[group.model]
+        seen[group.model] += 1
+    return sorted(by_runs, key=lambda group: turns[group])
 
 
 def chosen(cfg: ClaimsConfig) -> list[Claim]:

@@ -1,14 +1,13 @@
 """Prediction against measurement: what each claim's pieces say about it."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from experiments.claims import settings
-from experiments.claims.settings import APPROACHES, Approach, Diagram, Piece
+from experiments.claims.settings import APPROACHES, Approach, Diagram, Group, Piece
 from experiments.lab.experiment import Arrays
 from lora_theory.plots.records import Curve, DrawnDiagram, DrawnPoint
 from lora_theory.stats.equivalence import compare
@@ -111,8 +110,12 @@ class Judge:
 
     def __init__(self, cfg: "ClaimsConfig", pieces: Mapping[Piece, Callable[[], Arrays]]):
         self.cfg = cfg
-        self._pieces = pieces
-        self._table = functools.cache(self._read_table)
+        self._tables: dict[Setting | Approach, Table] = {}
+        for piece, read in pieces.items():
+            if isinstance(piece, Group):
+                self._tables |= zip(piece.settings, _tables(piece, read), strict=True)
+            elif isinstance(piece, Approach):
+                self._tables[piece] = _tables(piece, read)[0]
         self._classes = {
             (piece.update, piece.init): dict(
                 zip(piece.points, settings.classes(dict(read())), strict=True)
@@ -171,7 +174,7 @@ class Judge:
     def _exponent_row(self, case: Exponents, name: str, count: int) -> Row:
         """One exponent; `count` of them share the confidence (Bonferroni)."""
         predicted, setting, cfg = case.predicted[name], case.setting, self.cfg
-        table = self._table(setting)
+        table = self._tables[setting]
         slope = table.slope(name, case.t)
         confidence = 1 - (1 - cfg.confidence) / count
         margin = cfg.map_margin if setting.model == "map" else cfg.margin
@@ -224,7 +227,7 @@ class Judge:
 
     def _curve(self, approach: Approach) -> Curve:
         """Slopes between neighbouring widths of the scalar map."""
-        table = self._table(approach)
+        table = self._tables[approach]
         slopes = table.successive(approach.quantity, approach.t)
         middles = (table.log2_widths[1:] + table.log2_widths[:-1]) / 2
         return Curve(
@@ -235,11 +238,12 @@ class Judge:
             float(approach.limit),
         )
 
-    def _read_table(self, piece: Setting | Approach) -> Table:
-        try:
-            return settings.table(dict(self._pieces[piece]()))
-        except (KeyError, ValueError):
-            raise ResultsError(f"{piece}: a damaged piece; run again") from None
+
+def _tables(piece: Piece, read: Callable[[], Arrays]) -> list[Table]:
+    try:
+        return settings.tables(dict(read()))
+    except (KeyError, ValueError, StopIteration):
+        raise ResultsError(f"{piece}: a damaged piece; run again") from None
 
 
 def _point(at: tuple[Fraction, Fraction], predicted: Class, measured: Class | None) -> DrawnPoint:

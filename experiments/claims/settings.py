@@ -1,13 +1,11 @@
 """How a claim's setting is run: from (model, update, init, rates) to log-magnitudes over widths.
 
-Rates are arguments of compiled functions, so that all settings of one model, update and init
-share a compilation per width.
+Rates and starts are arguments of compiled functions, so that all settings of one model, update
+and γ share a compilation a width, and all updates of a model that of its draws.
 """
 
 import functools
-import math
-import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +22,19 @@ if TYPE_CHECKING:
 
 _MAP_STEPS = 8
 _VERDICTS = tuple(Verdict)
+
+
+class Group(NamedTuple):
+    """Settings of one model, update and γ: they differ in rates and starts, which are arguments of
+    one compiled program a size, and share their draws.
+    """
+
+    settings: tuple[Setting, ...]
+
+    @property
+    def model(self) -> str:
+        """Which model."""
+        return self.settings[0].model
 
 
 class Diagram(NamedTuple):
@@ -44,7 +55,7 @@ class Approach(NamedTuple):
     limit: Fraction
 
 
-Piece = Setting | Diagram | Approach
+Piece = Group | Diagram | Approach
 
 _half = Fraction(1, 2)
 APPROACHES = (
@@ -74,38 +85,40 @@ APPROACHES = (
 APPROACH_WIDTHS = np.arange(6.0, 121.0, 6.0)
 
 
+def groups(settings: Iterable[Setting]) -> list[Group]:
+    """Settings in groups, each of which is a piece."""
+    found: dict[Hashable, list[Setting]] = {}
+    for setting in settings:
+        found.setdefault((setting.model, setting.update, setting.gamma), []).append(setting)
+    return [Group(tuple(group)) for group in found.values()]
+
+
 def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
-    """Run one piece; `table` and `classes` read what it gives."""
+    """Run one piece; `tables` and `classes` read what it gives."""
     if isinstance(piece, Diagram):
         return _measure_diagram(piece, cfg)
     if isinstance(piece, Approach):
-        rng = np.random.default_rng(0)
-        return _arrays(_map_table(piece.setting, APPROACH_WIDTHS, cfg, piece.t, rng))
+        return _arrays([_map_table(piece.setting, APPROACH_WIDTHS, cfg, piece.t)])
     if piece.model == "map":
-        rng = np.random.default_rng(zlib.crc32(str(piece).encode()))
         widths = np.asarray(cfg.map_log2_widths)
-        return _arrays(_map_table(piece, widths, cfg, _MAP_STEPS, rng))
-    return _arrays(_measure_model(piece, cfg))
+        return _arrays([_map_table(setting, widths, cfg, _MAP_STEPS) for setting in piece.settings])
+    return _arrays(_measure_models(piece.settings, cfg))
 
 
-def compiled_with(piece: Piece) -> Hashable:
-    """What decides the compilation; pieces of one such key should follow each other."""
-    if isinstance(piece, Setting) and piece.model != "map":
-        return piece.model, piece.update, piece.init, piece.start, piece.gamma
-    return piece
-
-
-def table(arrays: dict[str, np.ndarray]) -> Table:
-    """The table of a setting or a curve, as `measure` gave it.
+def tables(arrays: dict[str, np.ndarray]) -> list[Table]:
+    """The tables of a group or a curve, as `measure` gave them.
 
     Raises:
-        ValueError: arrays that are no table.
+        ValueError: arrays that are no tables.
     """
     logs = dict(arrays)
     widths, steps = logs.pop("log2_widths"), logs.pop("steps")
-    if {log.shape[::2] for log in logs.values()} != {(widths.size, steps.size)}:
-        raise ValueError("no table")
-    return Table(widths, steps, logs)
+    if {(log.shape[1], log.shape[3]) for log in logs.values()} != {(widths.size, steps.size)}:
+        raise ValueError("no tables")
+    count = len(next(iter(logs.values())))
+    return [
+        Table(widths, steps, {name: log[i] for name, log in logs.items()}) for i in range(count)
+    ]
 
 
 def classes(arrays: dict[str, np.ndarray]) -> list[Class | None]:
@@ -114,22 +127,20 @@ def classes(arrays: dict[str, np.ndarray]) -> list[Class | None]:
     return [None if v < 0 else Class(_VERDICTS[v], t or None) for v, t in pairs]
 
 
-def _arrays(found: Table) -> dict[str, np.ndarray]:
-    return {"log2_widths": found.log2_widths, "steps": found.steps, **found.logs}
+def _arrays(found: list[Table]) -> dict[str, np.ndarray]:
+    logs = {name: np.stack([table.logs[name] for table in found]) for name in found[0].logs}
+    return {"log2_widths": found[0].log2_widths, "steps": found[0].steps, **logs}
 
 
-def _map_table(
-    setting: Setting, widths: np.ndarray, cfg: "ClaimsConfig", steps: int, rng: np.random.Generator
-) -> Table:
+def _map_table(setting: Setting, widths: np.ndarray, cfg: "ClaimsConfig", steps: int) -> Table:
     assert setting.c_a is not None
     update: Any = setting.update
     runs = scalar_map.random_runs(
         widths,
-        len(cfg.seeds["map"]),
+        cfg.seeds["map"],
         setting.init,  # type: ignore[arg-type]
         float(setting.c_a),
         float(setting.c_b),
-        rng=rng,
         update=update,
         s_0=float(setting.start),
     )
@@ -142,7 +153,7 @@ def _measure_diagram(diagram: Diagram, cfg: "ClaimsConfig") -> dict[str, np.ndar
         diagram.update,
         diagram.init,
         log2_widths=np.asarray(cfg.map_log2_widths),
-        seeds=len(cfg.seeds["lattice"]),
+        seeds=cfg.seeds["lattice"],
         steps=cfg.lattice_steps,
         confidence=cfg.confidence,
     )
@@ -153,21 +164,22 @@ def _measure_diagram(diagram: Diagram, cfg: "ClaimsConfig") -> dict[str, np.ndar
     }
 
 
-def _measure_model(setting: Setting, cfg: "ClaimsConfig") -> Table:
-    from lora_theory.train.coordinates import EpsilonError, coordinate_check
+def _measure_models(settings: tuple[Setting, ...], cfg: "ClaimsConfig") -> list[Table]:
+    from lora_theory.train.coordinates import EpsilonError, Variant, coordinate_checks
 
-    probe = registry.PROBES[setting.model]
+    first = settings[0]
+    probe = registry.PROBES[first.model]
     try:
-        return coordinate_check(
-            _setup(setting.model, setting.init, setting.start, setting.gamma, cfg.rank_width),
-            registry.optimizer(setting.update, cfg.adam_eps),
-            _rates(setting, cfg),
+        return coordinate_checks(
+            _setup(first.model, cfg.rank_width, float(first.gamma)),
+            registry.optimizer(first.update, cfg.adam_eps),
+            [Variant(_rates(setting, cfg), _start(setting)) for setting in settings],
             getattr(cfg, probe.varies[1]),
-            seeds=len(cfg.seeds[setting.model]),
+            seeds=cfg.seeds[first.model],
             steps=cfg.steps,
         )
     except EpsilonError as error:
-        raise ConfigError("adam_eps", f"{error} ({setting})", cfg.adam_eps) from None
+        raise ConfigError("adam_eps", f"{error} ({first})", cfg.adam_eps) from None
 
 
 def _rates(setting: Setting, cfg: "ClaimsConfig") -> Callable[[int], tuple[float, float]]:
@@ -181,23 +193,25 @@ def _rates(setting: Setting, cfg: "ClaimsConfig") -> Callable[[int], tuple[float
     return rates
 
 
+def _start(setting: Setting) -> Callable[[int], tuple[float, float]]:
+    """size -> by what A and B are multiplied, both being drawn: by 0 in Init[1] or Init[2]."""
+    a, b = float(setting.init != "B"), float(setting.init != "A")
+    return lambda size: (a, b * float(size) ** float(setting.start))
+
+
 @functools.cache
-def _setup(
-    name: str, init: str, start: Fraction, gamma: Fraction, rank_width: int
-) -> Callable[[int, Any], tuple[Any, Any, Any]]:
-    """(width or rank, key) -> (model, x, y); one object a model shares its compilations."""
+def _setup(name: str, rank_width: int, gamma: float) -> Callable[[int, Any], tuple[Any, Any, Any]]:
+    """(width or rank, key) -> (model, x, y), both factors drawn."""
     probe = registry.PROBES[name]
     varied = probe.varies[0]
-    options: dict[str, Any] = {"name": probe.model, "init": init, **probe.options}
+    options: dict[str, Any] = {"name": probe.model, "init": "both", **probe.options}
     if varied == "rank":
-        options |= {"width": rank_width, "gamma": float(gamma)}
+        options |= {"width": rank_width, "gamma": gamma}
     schema = registry.MODELS[probe.model].schema
 
     def setup(size: int, key: Any) -> tuple[Any, Any, Any]:
         config = schema(**options | {varied: size})
         model, data = registry.draw(config, probe.task, probe.task_options)(key)
-        if start:
-            model.lora.lora_b[...] *= math.pow(size, start)
         return model, data.x_train, data.y_train
 
     return setup

@@ -3,6 +3,7 @@
 Definitions 3 to 5 on intervals over seeds; nothing of the theory is imported.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ def measured_classes(
     init: str,
     *,
     log2_widths: np.ndarray,
-    seeds: int,
+    seeds: Sequence[int],
     steps: int,
     confidence: float,
 ) -> list[Class | None]:
@@ -42,13 +43,13 @@ def measured_classes(
         update: "gd" or "sign"; sign updates freeze, so that few steps decide.
         init: "A" or "B".
         log2_widths: (W,) log2 n.
-        seeds: S.
+        seeds: (S,) which.
         steps: T; an instability that shows later is not seen.
         confidence: of the interval of each exponent.
 
     >>> corner = np.array([[-1.0, 0.0], [1.0, 1.0]])
     >>> widths = np.array([1000.0, 2000.0, 4000.0])
-    >>> found = measured_classes(corner, "gd", "A", log2_widths=widths, seeds=8, steps=6,
+    >>> found = measured_classes(corner, "gd", "A", log2_widths=widths, seeds=range(8), steps=6,
     ...                          confidence=0.95)
     >>> [str(cls) for cls in found]
     ['efficient', 'unstable from t = 1']
@@ -61,7 +62,6 @@ def measured_classes(
         init_,
         points[:, 0],
         points[:, 1],
-        rng=np.random.default_rng(0),
         update=update_,
     )
     run = trajectory(*runs, steps if update == "gd" else _DELTAS_AT, update=update_)

@@ -5,7 +5,7 @@ needs a itself: b and the N numbers s_k are all there is, whatever the width. A 
 cheap as any other, and n = 2^4000 as good as n = 10. No prediction is imported here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -100,9 +100,8 @@ def trajectory(
 def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
     """The map's sizes f, B, Z_A, δ¹, δ², δ³ at t = 1 … T as a table, of runs with axes (S, W).
 
-    >>> rng = np.random.default_rng(0)
     >>> widths = np.array([1000.0, 2000.0, 4000.0])
-    >>> run = trajectory(*random_runs(widths, 8, "A", -1.0, 0.0, rng=rng), 2)
+    >>> run = trajectory(*random_runs(widths, range(8), "A", -1.0, 0.0), 2)
     >>> abs(table(widths, run).slope("f", 1).value) < 0.01  # Proposition 2
     True
     """
@@ -126,12 +125,11 @@ class Start(NamedTuple):
 
 def random_runs(
     log2_widths: np.ndarray,
-    seeds: int,
+    seeds: Sequence[int],
     init: Literal["A", "B"],
     c_a: np.ndarray | float,
     c_b: np.ndarray | float,
     *,
-    rng: np.random.Generator,
     update: Update = "gd",
     s_0: float = 0.0,
 ) -> Start:
@@ -144,27 +142,25 @@ def random_runs(
 
     Args:
         log2_widths: (W,) log2 n; any size.
-        seeds: S, the same draws at every width.
+        seeds: (S,) which; seed i draws from `np.random.default_rng(i)`, the same at every width,
+            rate, init and update.
         init: "A" or "B".
         c_a, c_b: (…,) exponents of the rates, broadcast together.
-        rng: the source of the draws.
         update: "gd" or "sign".
         s_0: an exponent: aᵀx or b starts at n^s_0, to break the initialisation on purpose.
 
     Returns:
         Arrays with axes (…, S, W); samples last.
 
-    >>> rng = np.random.default_rng(0)
-    >>> runs = random_runs(np.array([60.0, 120.0]), 3, "A", -1.0, 0.0, rng=rng)
+    >>> runs = random_runs(np.array([60.0, 120.0]), range(3), "A", -1.0, 0.0)
     >>> trajectory(*runs, 2).f.log2().shape
     (3, 3, 2, 1)
     """
     if init not in ("A", "B"):
         raise ValueError(f'init: must be "A" or "B" (got {init!r})')
-    shape = (seeds, 1)
-    start = SignedLog.of(rng.normal(size=shape))
-    k_a, k_b, k = (SignedLog.of(rng.uniform(0.25, 0.5, size=shape)) for _ in range(3))
-    y = rng.uniform(1, 2, size=shape) * rng.choice([-1.0, 1.0], size=shape)
+    draws = np.array([_draws(np.random.default_rng(seed)) for seed in seeds])
+    start, k_a, k_b, k = (SignedLog.of(draws[:, i, None]) for i in range(4))
+    y = draws[:, 4, None]
     n = SignedLog.two_to(np.asarray(log2_widths, np.float64))
     c_a, c_b = (np.asarray(c, np.float64)[..., None, None] for c in np.broadcast_arrays(c_a, c_b))
     start = start * n**s_0
@@ -172,6 +168,12 @@ def random_runs(
     b, s = (zero, start) if init == "A" else (start, zero)
     gram = k * n
     return Start(b, _column(s), y[..., None], _column(_column(gram)), k_a * n**c_a, k_b * n**c_b)
+
+
+def _draws(rng: np.random.Generator) -> tuple[float, ...]:
+    """What is random in one run: the random factor, k_a, k_b, k and y."""
+    start, sign = rng.normal(), rng.choice([-1.0, 1.0])
+    return (start, *rng.uniform(0.25, 0.5, size=3), sign * rng.uniform(1, 2))
 
 
 def _column(x: SignedLog) -> SignedLog:

@@ -17,16 +17,31 @@ from flax import nnx
 from lora_theory.adapters.layer import FactorA, FactorB, LayerInput, LoRA
 from lora_theory.arrays import Array, Outputs, PRNGKey
 from lora_theory.stats.slopes import Table
+from lora_theory.train.keys import seed_key
 
-Setup = Callable[[int, Any], tuple[Any, Any, Any]]
+Setup = Callable[..., tuple[Any, Any, Any]]
 LossFn = Callable[[Any, Any], Any]
 # A scale-free optimizer may feel its ε by this much before the measurement is refused.
 _EPSILON_GAP = 0.05
-_BATCH = 32  # Seeds that step together.
+_BATCH = 16  # Runs that step together: more leave the cache of a core.
+_DRAWN = 256  # Seeds that are drawn together: more would only take memory.
 
 
 class EpsilonError(ValueError):
     """Adam's ε is not far below the gradients, so its updates are no Θ(1) of the gradient."""
+
+
+class Variant(NamedTuple):
+    """One of several coordinate checks that share a compilation and their draws.
+
+    Attributes:
+        rates: width -> its rates.
+        start: width -> by what the A and the B that `setup` draws are multiplied: (0, 1) makes
+            Init[2] of a model that draws both.
+    """
+
+    rates: Callable[[int], tuple[float, ...]]
+    start: Callable[[int], tuple[float, float]] = lambda width: (1.0, 1.0)
 
 
 class Deltas(NamedTuple):
@@ -67,6 +82,11 @@ def deltas(before: nnx.Module, after: nnx.Module, x: Any) -> Deltas:
     >>> bool(jnp.allclose(sum(deltas(before, after, x)), after(x) - before(x)))
     True
     """
+    return _contributions(_outputs(before, after, x))
+
+
+def _outputs(before: nnx.Module, after: nnx.Module, x: Any) -> Array:
+    """f(A, B), f(A', B), f(A, B'), f(A', B'), stacked."""
     parts: list[Any] = [nnx.split(model, FactorA, FactorB, ...) for model in (before, after)]
     (graph, a, b, rest), (_, new_a, new_b, _) = parts
 
@@ -77,7 +97,11 @@ def deltas(before: nnx.Module, after: nnx.Module, x: Any) -> Deltas:
         return nnx.merge(graph, choose(moves[0], a, new_a), choose(moves[1], b, new_b), rest)(x)
 
     # Compiled once, and one after the other: equal factors give equal bits.
-    old, one, two, both = jax.lax.map(f, jnp.array([[0, 0], [1, 0], [0, 1], [1, 1]], bool))
+    return jax.lax.map(f, jnp.array([[0, 0], [1, 0], [0, 1], [1, 1]], bool))
+
+
+def _contributions(outputs: Array) -> Deltas:
+    old, one, two, both = outputs
     # In this order what is exactly 0 stays so: without a move of A, both is two and one is old.
     return Deltas(one - old, two - old, (both - two) - (one - old))
 
@@ -88,7 +112,7 @@ def coordinate_check(
     rates: Callable[[int], tuple[float, ...]],
     widths: Sequence[int],
     *,
-    seeds: int = 8,
+    seeds: int | Sequence[int] = 8,
     steps: int = 3,
     loss: LossFn = half_mse,
     dtype: Any = jnp.float64,
@@ -107,7 +131,7 @@ def coordinate_check(
         optimizer: (*rates) -> optax transformation, as `functools.partial(lora_plus, base=…)`.
         rates: width -> its rates, as `lambda n: (0.5 / n, 0.5)`.
         widths: ascending integers; a slope needs three.
-        seeds: how many; seed i is `jax.random.key(i)` folded with the width.
+        seeds: how many, or which; seed i has the key `seed_key(i)` at every width.
         steps: T; sizes are taken at t = 1 … T.
         loss: (f, y) -> scalar.
         dtype: float64 by default, since deltas are small differences.
@@ -123,60 +147,157 @@ def coordinate_check(
             LoRA layers.
         EpsilonError: Adam's ε is too large for the gradients at the largest width.
 
-    >>> import functools, optax
+    >>> import functools, jax, optax
     >>> from lora_theory import LinearToy, linear_task, lora_plus
     >>> def setup(n, key):
-    ...     data = linear_task(n, 1, 1, key=key)
-    ...     return LinearToy(n, init="A", key=key), data.x_train, data.y_train
+    ...     key_data, key_model = jax.random.split(key)
+    ...     data = linear_task(n, 1, 1, key=key_data)
+    ...     return LinearToy(n, init="A", key=key_model), data.x_train, data.y_train
     >>> sgd = functools.partial(lora_plus, base=optax.sgd)
     >>> table = coordinate_check(setup, sgd, lambda n: (0.5 / n, 0.5), [64, 256, 1024], seeds=4)
     >>> str(table.slope("delta1", 1))  # B = 0: A does not move at first
     'identically zero'
     """
+    variant = Variant(rates)
+    (table,) = coordinate_checks(
+        setup,
+        optimizer,
+        [variant],
+        widths,
+        seeds=seeds,
+        steps=steps,
+        loss=loss,
+        dtype=dtype,
+        trainable=trainable,
+    )
+    return table
+
+
+def coordinate_checks(
+    setup: Setup,
+    optimizer: Callable[..., optax.GradientTransformation],
+    variants: Sequence[Variant],
+    widths: Sequence[int],
+    *,
+    seeds: int | Sequence[int] = 8,
+    steps: int = 3,
+    loss: LossFn = half_mse,
+    dtype: Any = jnp.float64,
+    trainable: Any = nnx.LoRAParam,
+) -> list[Table]:
+    """`coordinate_check` at several rates, or from several starts, in one compilation a width.
+
+    Args:
+        variants: what differs; the other arguments are those of `coordinate_check`.
+
+    Returns:
+        A table for each variant.
+
+    >>> import functools, jax, optax
+    >>> from lora_theory import LinearToy, linear_task, lora_plus
+    >>> def setup(n, key):
+    ...     key_data, key_model = jax.random.split(key)
+    ...     data = linear_task(n, 1, 1, key=key_data)
+    ...     return LinearToy(n, init="both", key=key_model), data.x_train, data.y_train
+    >>> sgd = functools.partial(lora_plus, base=optax.sgd)
+    >>> rates = lambda n: (0.5 / n, 0.5)
+    >>> variants = [Variant(rates, lambda n: (1, 0)), Variant(rates, lambda n: (1, 1))]
+    >>> tables = coordinate_checks(setup, sgd, variants, [64, 128, 256], seeds=4, steps=1)
+    >>> [table.slope("delta1", 1).zero for table in tables]
+    [True, False]
+    """
     if len(widths) == 0 or any(a >= b for a, b in itertools.pairwise(widths)):
         raise ValueError(f"widths: must be ascending integers (got {list(widths)})")
-    if seeds < 1 or steps < 1:
-        raise ValueError(f"seeds and steps: must be at least 1 (got {seeds} and {steps})")
+    chosen = range(seeds) if isinstance(seeds, int) else seeds
+    if len(chosen) < 1 or steps < 1:
+        raise ValueError(f"seeds and steps: must be at least 1 (got {len(chosen)} and {steps})")
     dtype = jnp.dtype(dtype)
     if dtype not in (jnp.float32, jnp.float64):
         raise ValueError(f"dtype: must be float32 or float64 (got {dtype})")
     with jax.enable_x64(dtype == jnp.float64), jax.default_matmul_precision("highest"):
-        run = _compiled(setup, optimizer, loss, steps, trainable)
+        draw, run = _drawing(setup), _compiled(optimizer, loss, steps, trainable)
+        chunks, batch = _chunks(chosen, len(variants))
         sizes: list[dict[str, np.ndarray]] = []
         for width in widths:
-            keys = _keys(seeds, width)
-            values = tuple(jnp.asarray(rate, dtype) for rate in rates(width))
-            logs, gap = jax.device_get(run(width, width == widths[-1], keys, values))
-            _check_epsilon(gap, width)
-            sizes.append({name: log.reshape(-1, steps)[:seeds] for name, log in logs.items()})
+            rates, starts = (
+                tuple(jnp.asarray(values, dtype) for values in zip(*rows, strict=True))
+                for rows in ([v.rates(width) for v in variants], [v.start(width) for v in variants])
+            )
+            look = width == widths[-1]
+            found = []
+            for keys in chunks:
+                logs, gap = jax.device_get(run(batch, look, draw(width, keys), rates, starts))
+                _check_epsilon(gap, width)
+                found.append(logs)
+            # (seeds, variants, steps) each, the last chunk's filling cut off
+            joined = {name: np.concatenate([logs[name] for logs in found]) for name in found[0]}
+            sizes.append({name: log[: len(chosen)] for name, log in joined.items()})
     stacked = {name: np.stack([size[name] for size in sizes]) for name in sizes[0]}
-    return Table(np.log2(np.asarray(widths, float)), np.arange(1, steps + 1), stacked)
+    log2_widths, t = np.log2(np.asarray(widths, float)), np.arange(1, steps + 1)
+    return [
+        Table(log2_widths, t, {name: logs[:, :, i] for name, logs in stacked.items()})
+        for i in range(len(variants))
+    ]
+
+
+@functools.lru_cache(maxsize=32)
+def _drawing(setup: Setup) -> Callable[..., Any]:
+    """(width, keys) -> model (split), x and y of every key.
+
+    Compiling draws takes longer than compiling steps: so that all optimizers share it.
+    """
+
+    def draw(width: int, keys: Any) -> Any:
+        def one(key: PRNGKey) -> Any:
+            model, x, y = setup(width, key)
+            if not _layers(model):
+                raise ValueError("setup: the model has no LoRA layer of this library")
+            return nnx.split(model), x, y
+
+        return jax.vmap(one)(keys)
+
+    return jax.jit(draw, static_argnums=0, compiler_options=_compiler_options())
 
 
 @functools.lru_cache(maxsize=32)
 def _compiled(
-    setup: Setup, optimizer: Callable[..., Any], loss: LossFn, steps: int, trainable: Any
+    optimizer: Callable[..., Any], loss: LossFn, steps: int, trainable: Any
 ) -> Callable[..., tuple[dict[str, Array], Array]]:
-    """(width, whether to look at ε, keys, rates) -> log2 sizes by name; compiled once a width."""
+    """(batch, whether to look at ε, drawn, rates, starts) -> log2 sizes by name; compiled once a
+    width. Rates and starts have an axis of variants, what is drawn one of seeds.
+    """
 
-    def run(width: int, look: bool, keys: Any, rates: tuple[Array, ...]) -> Any:
-        def one(key: PRNGKey) -> tuple[dict[str, Array], Array]:
-            return _run(*setup(width, key), optimizer(*rates), loss, steps, trainable, look)
+    def run(batch: int, look: bool, drawn: Any, rates: Any, starts: Any) -> Any:
+        def one(drawn: Any, rates: Any, start: Any) -> tuple[dict[str, Array], Array]:
+            split, x, y = drawn
+            model = nnx.merge(*split)
+            for _, layer in _layers(model):
+                layer.lora_a[...] *= start[0]
+                layer.lora_b[...] *= start[1]
+            return _run(model, x, y, optimizer(*rates), loss, steps, trainable, look)
 
-        return jax.lax.map(jax.vmap(one), keys)
+        variants = jax.vmap(one, in_axes=(None, 0, 0))
+        return jax.lax.map(lambda d: variants(d, rates, starts), drawn, batch_size=batch)
 
-    # Seconds of compilation for milliseconds of work: on a CPU, optimise little.
-    cpu = jax.default_backend() == "cpu"
-    options = {"xla_backend_optimization_level": 1} if cpu else None
-    return jax.jit(run, static_argnums=(0, 1), compiler_options=options)
+    return jax.jit(run, static_argnums=(0, 1), compiler_options=_compiler_options())
 
 
-def _keys(seeds: int, width: int) -> Array:
-    """Keys in batches of seeds that step together; the last batch is filled up."""
-    batch = min(_BATCH, seeds)
-    numbers = jnp.arange(-(-seeds // batch) * batch)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(i), width))(numbers)
-    return keys.reshape(-1, batch)
+def _compiler_options() -> dict[str, Any] | None:
+    """Seconds of compilation for milliseconds of work: on a CPU, optimise little."""
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+
+
+def _chunks(seeds: Sequence[int], variants: int) -> tuple[list[Array], int]:
+    """Keys of seeds that are drawn together, and how many of them step together.
+
+    All chunks have one size, whose last is filled up; it does not depend on the variants.
+    """
+    batch = min(max(1, _BATCH >> (variants - 1).bit_length()), len(seeds))
+    count = -(-len(seeds) // _DRAWN)
+    unit = _BATCH if len(seeds) > _BATCH else batch
+    size = -(-len(seeds) // (count * unit)) * unit
+    filled = [*seeds, *[seeds[-1]] * (count * size - len(seeds))]
+    return list(jax.vmap(seed_key)(jnp.array(filled)).reshape(count, size)), batch
 
 
 def _run(
@@ -192,8 +313,6 @@ def _run(
     """log2 sizes of everything after each step of one run, and how much ε is felt."""
     parts: Any = nnx.split(model, trainable, ...)
     graph, params, rest = parts
-    if not _layers(model):
-        raise ValueError("setup: the model has no LoRA layer of this library")
 
     def merged(params: Any) -> Any:
         return nnx.merge(graph, params, rest)
@@ -213,9 +332,11 @@ def _run(
 
 
 def _sizes(before: Any, after: Any, moves: Any, x: Any) -> dict[str, Array]:
-    f, captured = nnx.capture(lambda model, x: model(x), LayerInput)(after, x)
+    _, captured = nnx.capture(lambda model, x: model(x), LayerInput)(after, x)
     inputs = nnx.to_pure_dict(captured)
-    sizes = {"f": f} | deltas(before, after, x)._asdict()
+    outputs = _outputs(before, after, x)
+    # With all else as it was; a head that trains too moves f further.
+    sizes = {"f": outputs[3]} | _contributions(outputs)._asdict()
     layers = [dict(_layers(model)) for model in (before, after, moves)]
     for path in layers[0]:
         old, new, move = (found[path] for found in layers)
@@ -227,9 +348,8 @@ def _sizes(before: Any, after: Any, moves: Any, x: Any) -> dict[str, Array]:
 
 def _log2_rms(v: Array) -> Array:
     """log2 of the root mean square; scaled first, so that only an exact 0 has −inf."""
-    largest = jnp.max(jnp.abs(v))
-    scaled = v / jnp.where(largest > 0, largest, 1.0)
-    return jnp.log2(largest) + 0.5 * jnp.log2(jnp.mean(jnp.square(scaled)))
+    scale = 1 / jnp.maximum(jnp.max(jnp.abs(v)), jnp.finfo(v.dtype).tiny)
+    return 0.5 * jnp.log2(jnp.mean(jnp.square(scale * v))) - jnp.log2(scale)
 
 
 def _layer_sizes(before: LoRA, after: LoRA, move: LoRA, z: Array) -> dict[str, Array]:

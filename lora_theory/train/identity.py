@@ -10,6 +10,7 @@ from flax import nnx
 from lora_theory.adapters.lora_plus import lora_plus
 from lora_theory.models.toys import LinearToy
 from lora_theory.train.coordinates import half_mse
+from lora_theory.train.keys import seed_key
 
 _WIDTH = 64
 _ETA_A, _ETA_B = 0.01, 0.2
@@ -32,7 +33,7 @@ def identity_gap(contributions: Sequence[str], seeds: int) -> float:
     gaps = []
     with jax.enable_x64(True):
         for seed in range(seeds):
-            key_x, key_model = jax.random.split(jax.random.key(seed))
+            key_x, key_model = jax.random.split(seed_key(seed))
             x, y = jax.random.normal(key_x, (_WIDTH, 1)), jnp.array([2.0])
             model = LinearToy(_WIDTH, init="both", key=key_model)
             f = model(x)[0]

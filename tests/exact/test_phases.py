@@ -18,7 +18,13 @@ POINTS = {
 
 def found(points, update="gd", init="A", widths=WIDE, seeds=8):
     return measured_classes(
-        np.array(points), update, init, log2_widths=widths, seeds=seeds, steps=30, confidence=0.95
+        np.array(points),
+        update,
+        init,
+        log2_widths=widths,
+        seeds=range(seeds),
+        steps=30,
+        confidence=0.95,
     )
 
 

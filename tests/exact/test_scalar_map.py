@@ -77,9 +77,7 @@ def test_a_wrong_norm_is_seen():
 
 
 def test_unstable_rates_give_exponents_not_overflow():
-    runs = random_runs(
-        np.array([1000.0, 2000.0, 4000.0]), 4, "A", 0.0, 0.0, rng=np.random.default_rng(0)
-    )
+    runs = random_runs(np.array([1000.0, 2000.0, 4000.0]), range(4), "A", 0.0, 0.0)
     run = trajectory(*runs, 10)
     slopes = np.diff(run.f.log2()[1:, ..., 0], axis=-1) / np.diff([1000.0, 2000.0, 4000.0])
     assert np.isfinite(slopes).all()
@@ -104,8 +102,7 @@ def test_several_samples_of_a_sign_update_have_no_scalar_map():
 @pytest.mark.parametrize("update", ["gd", "sign"])
 @pytest.mark.parametrize("init", ["A", "B"])
 def test_draws_are_the_same_at_every_width_and_rate(init, update):
-    rng = np.random.default_rng(3)
-    runs = random_runs(np.array([6.0, 60.0]), 5, init, [0.0, 1.0], -1.0, rng=rng, update=update)
+    runs = random_runs(np.array([6.0, 60.0]), range(5), init, [0.0, 1.0], -1.0, update=update)
     assert runs.eta_a.log.shape == (2, 5, 2)
     start = runs.s[..., 0] if init == "A" else runs.b
     assert np.ptp(start.log, axis=-1).max() < 1e-12
@@ -114,4 +111,12 @@ def test_draws_are_the_same_at_every_width_and_rate(init, update):
 
 def test_an_unknown_init_is_refused():
     with pytest.raises(ValueError, match='init: must be "A" or "B"'):
-        random_runs(np.array([6.0]), 2, "C", 0.0, 0.0, rng=np.random.default_rng(0))
+        random_runs(np.array([6.0]), [0], "C", 0.0, 0.0)
+
+
+def test_a_seed_has_the_same_draws_whatever_it_is_run_with():
+    many = random_runs(np.array([6.0]), range(5), "A", 0.0, 0.0)
+    alone = random_runs(np.array([60.0]), [3], "A", -1.0, 0.5, update="sign")
+    np.testing.assert_array_equal(many.y[3], alone.y[0])
+    np.testing.assert_array_equal(many.s.log[3], alone.s.log[0])
+    assert len(set(many.y.ravel().tolist())) == 5

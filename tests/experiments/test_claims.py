@@ -288,12 +288,15 @@ def test_epsilon_that_is_too_large_is_one_line(user, tmp_path):
 
 
 def test_settings_share_compilations():
-    """Rates are arguments: all rates of a model, update and init are one compilation a width."""
+    """Rates and starts are arguments: a model's settings under one update are one piece."""
     cases = [c for claim in theory.claims() for c in (*claim.cases, *claim.control)]
     found = {c.setting for c in cases if isinstance(c, theory.Exponents)}
     vectors = [s for s in found if s.model != "map"]
-    groups = {settings.compiled_with(s) for s in vectors}
+    groups = settings.groups(vectors)
     assert len(groups) < len(vectors) / 2
+    assert sorted(map(repr, vectors)) == sorted(repr(s) for g in groups for s in g.settings)
+    for group in groups:
+        assert len({(s.model, s.update, s.gamma) for s in group.settings}) == 1
 
 
 def test_every_setting_has_a_probe_and_every_probe_seeds_and_rates():
