@@ -246,7 +246,8 @@ def _devices(cfg: Fig2Config) -> "list[jax.Device]":
     try:
         return devices.start_devices(cfg.engine.devices)
     except ValueError as error:
-        raise ConfigError("engine.devices", str(error), cfg.engine.devices) from None
+        allowed = str(error).removeprefix("devices: ").partition(" (got")[0]
+        raise ConfigError("engine.devices", allowed, cfg.engine.devices) from None
 
 
 def _policy(cfg: Fig2Config) -> "Policy":

@@ -10,7 +10,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.lab import command_line
+from hydra.core.config_store import ConfigStore
+
 from experiments.lab.schema import ConfigError, integer, number, one_of, optional, positive, science
 from lora_theory.terms import INITS
 
@@ -131,14 +132,16 @@ def schemas() -> dict[str, type[ModelConfig]]:
 
 def offer_models() -> None:
     """Make every model a choice of `model=` on the command line."""
-    command_line.offer("model", {name: _defaults(m.schema) for name, m in MODELS.items()})
+    for name, model in MODELS.items():
+        values = {"name": name, **_defaults(model.schema)}
+        ConfigStore.instance().store(group="model", name=name, node=values)
 
 
 def offer_probes() -> None:
     """Offer seeds and rates of every probe as a preset of `conf/claims.yaml`."""
     seeds = {name: probe.seeds for name, probe in PROBES.items()}
     rates = {name: probe.rate for name, probe in PROBES.items()}
-    command_line.preset("probes", {"seeds": seeds, "rates": rates})
+    ConfigStore.instance().store(name="probes", node={"seeds": seeds, "rates": rates})
 
 
 def resolve(reference: str) -> Any:

@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,14 +64,14 @@ def run_command(
         with _one_line_errors():  # Here as well: Hydra would print what passes through it.
             command(schemas.build(schema, _plain(cfg)), _folders(name, schema, cfg, conf))
 
-    arguments = sys.argv[1:]
+    arguments = sorted(sys.argv[1:], key=lambda argument: argument not in _MULTIRUN)
     with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
         try:
             _check_flags(arguments)
             if "hydra.mode=MULTIRUN" in arguments or _MULTIRUN & set(arguments):
                 _check_jobs(name, schema, arguments, conf)
-            sys.argv.append(f"hydra.sweep.dir={scratch}")  # Hydra insists on one.
-            sys.argv += _search_path(conf)
+            # Hydra insists on a folder for sweeps, and reads no flag that follows an override.
+            sys.argv[1:] = [*arguments, f"hydra.sweep.dir={scratch}", *_search_path(conf)]
             entry()
         except Exception as error:
             if composed or isinstance(error, schemas.ConfigError):
@@ -82,17 +82,6 @@ def run_command(
 def load(name: str, schema: type[C], overrides: list[str] | None = None, conf: Path = CONF) -> C:
     """The config `name` with overrides, for notebooks and tests."""
     return schemas.build(schema, _plain(_compose(name, overrides, conf)))
-
-
-def offer(group: str, options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make `group=name` a choice on the command line, with the values of each option."""
-    for name, values in options.items():
-        ConfigStore.instance().store(group=group, name=name, node={"name": name, **values})
-
-
-def preset(name: str, values: Mapping[str, Any]) -> None:
-    """Values that a config may list under `defaults`."""
-    ConfigStore.instance().store(name=name, node=dict(values))
 
 
 def _folders(name: str, schema: type, cfg: DictConfig, conf: Path) -> Folders:
@@ -113,10 +102,11 @@ def _search_path(conf: Path) -> list[str]:
 
 
 def _compose(name: str, overrides: list[str] | None, conf: Path) -> DictConfig:
+    overrides = [*(overrides or ()), *_search_path(conf)]
     if GlobalHydra.instance().is_initialized():  # Inside a run of `main`.
         return hydra.compose(name, overrides=overrides)
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        return hydra.compose(name, overrides=[*(overrides or ()), *_search_path(conf)])
+        return hydra.compose(name, overrides=overrides)
 
 
 def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:

@@ -87,7 +87,9 @@ def linear_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data
     return _split(x, v @ x, n_train)
 
 
-def signs_task(inputs: int, n_train: int, n_test: int, *, target: float, key: PRNGKey) -> Data:
+def signs_task(
+    inputs: int, n_train: int, n_test: int, *, target: float = 1.0, key: PRNGKey
+) -> Data:
     """Targets of one size and random sign: x ~ N(0, I_n), y = ± target, whatever x.
 
     Args:

@@ -1,0 +1,89 @@
+"""The registry: whatever has a name can be drawn, and is offered on the command line."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hydra.core.config_store import ConfigStore
+
+from experiments import registry
+from experiments.lab.schema import ConfigError, Role, build, roles
+from lora_theory.train.keys import seed_key
+
+
+def small(name, **options):
+    schema = registry.MODELS[name].schema
+    return schema(name=name, **{"width": 8} | options)
+
+
+@pytest.mark.parametrize("task", [None, *registry.TASKS])
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_every_model_can_be_drawn_with_every_task(name, task):
+    model, data = registry.draw(small(name), task, {"n_train": 6, "n_test": 4})(seed_key(0))
+    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        assert model(x).shape == y.shape
+        assert jnp.isfinite(model(x)).all()
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_one_key_gives_model_and_data_and_another_key_others(name):
+    def drawn(seed):
+        model, data = registry.draw(small(name), None, {"n_train": 6, "n_test": 4})(seed_key(seed))
+        return np.asarray(data.x_train), np.asarray(model.lora.lora_a[...])
+
+    one, same, other = drawn(3), drawn(3), drawn(4)
+    for left, right, apart in zip(one, same, other, strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert not np.array_equal(left, apart) or not left.any()
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_schemas_have_roles_and_their_defaults_are_allowed(name):
+    schema = registry.MODELS[name].schema
+    assert set(roles(schema).values()) == {Role.SCIENCE}
+    registry.offer_models()
+    node = ConfigStore.instance().load(f"model/{name}.yaml").node
+    built = build(schema, dict(node))
+    assert built == schema(name=name)
+    assert dataclasses.asdict(built)["width"] == 100
+
+
+def test_a_rank_above_the_width_is_refused_in_words():
+    with pytest.raises(ConfigError, match=r"^model\.rank: must be at most model\.width = 8"):
+        small("two_layer", rank=9)
+
+
+@pytest.mark.parametrize("name", registry.OPTIMIZERS)
+def test_every_optimizer_is_one_object_with_two_rates(name):
+    make = registry.optimizer(name)
+    assert registry.optimizer(name) is make  # So that compilations are shared.
+    params = {"lora_a": jnp.ones((2, 3)), "lora_b": jnp.ones((3, 2))}
+    grads = jax.tree.map(lambda p: 0.5 * jnp.ones_like(p), params)
+    transform = make(0.1, 0.3)
+    assert isinstance(transform, optax.GradientTransformation)
+    updates, _ = transform.update(grads, transform.init(params), params)
+    moves = {key: float(jnp.abs(value).mean()) for key, value in updates.items()}
+    assert moves["lora_b"] == pytest.approx(3 * moves["lora_a"], rel=1e-5)
+
+
+def test_epsilon_reaches_those_that_have_one_and_no_other():
+    adam = registry.optimizer("adam", 1e-30).keywords["base"]
+    assert adam.keywords == {"eps": 1e-30}
+    assert registry.optimizer("gd", 1e-30).keywords["base"] is optax.sgd
+
+
+@pytest.mark.parametrize("name", registry.LOSSES)
+def test_every_loss_is_a_function_from_data_to_an_objective(name):
+    _, data = registry.draw(small("two_layer"), None, {"n_train": 6, "n_test": 4})(seed_key(0))
+    objective = registry.resolve(registry.LOSSES[name])(data)
+    good, bad = objective.losses(objective.target), objective.losses(objective.target + 1)
+    assert good.shape == (2,)
+    assert (bad > good).all()
+
+
+def test_what_is_not_registered_is_a_key_error():
+    with pytest.raises(KeyError, match="newton"):
+        registry.optimizer("newton")

@@ -1,0 +1,144 @@
+"""Pieces: each a file of its own, of one provenance, written by anybody, never taken up damaged."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lora_theory.store.pieces import Pieces
+from lora_theory.store.provenance import Provenance
+
+OURS = Provenance({"seeds": 3, "grid": {"points": 4}}, {"jax": "0.10"}, "code")
+
+
+def pieces(tmp_path, provenance=OURS):
+    return Pieces(tmp_path / "mse.npz", provenance)
+
+
+def test_a_piece_comes_back_as_it_was(tmp_path):
+    store = pieces(tmp_path)
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array([np.nan, np.inf])}
+    store.put("seed 0", arrays)
+    again = pieces(tmp_path).get("seed 0")
+    assert again.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array)
+        assert again[name].dtype == array.dtype
+    assert store.get("seed 1") is None
+    assert (store.has("seed 0"), store.has("seed 1")) == (True, False)
+
+
+def test_a_damaged_piece_is_removed_and_said(tmp_path, capsys):
+    store = pieces(tmp_path)
+    for index in range(3):
+        store.put(f"seed={index}", {"loss": np.arange(1000.0)})
+    flipped, cut, whole = (store.folder / f"seed={index}.npz" for index in range(3))
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    cut.write_bytes(cut.read_bytes()[:100])
+    assert [store.get(f"seed={i}") is None for i in range(3)] == [True, True, False]
+    said = capsys.readouterr().err
+    assert f"{flipped}: damaged, computed again" in said
+    assert f"{cut}: damaged, computed again" in said
+    assert [p.exists() for p in (flipped, cut, whole)] == [False, False, True]
+
+
+def test_a_pickle_is_not_loaded(tmp_path):
+    store = pieces(tmp_path)
+    store.folder.mkdir()
+    np.savez(store.folder / "seed=0.npz", loss=np.array([{}], dtype=object))
+    assert store.get("seed=0") is None
+
+
+OTHERS = {
+    "seeds is 4 there and 3 here": OURS._replace(config=OURS.config | {"seeds": 4}),
+    "grid.points is 5 there and 4 here": OURS._replace(config={"seeds": 3, "grid": {"points": 5}}),
+    "jax is 0.9 there and 0.10 here": OURS._replace(versions={"jax": "0.9"}),
+    "the code that computes has changed": OURS._replace(code="other"),
+}
+
+
+@pytest.mark.parametrize("why", OTHERS)
+def test_pieces_of_another_provenance_are_not_seen_and_it_is_said_why(why, tmp_path):
+    pieces(tmp_path, OTHERS[why]).put("seed=0", {"loss": np.ones(3)})
+    store = pieces(tmp_path)
+    assert store.get("seed=0") is None
+    assert not store.has("seed=0")
+    (line,) = store.foreign()
+    assert line.endswith(f": {why}")
+    assert pieces(tmp_path, OTHERS[why]).foreign() == []
+
+
+def test_of_another_results_file_nothing_is_said(tmp_path):
+    Pieces(tmp_path / "other.npz", OURS).put("seed=0", {"loss": np.ones(3)})
+    pieces(tmp_path).put("seed=1", {"loss": np.ones(3)})
+    assert pieces(tmp_path).foreign() == []
+
+
+def test_pieces_without_a_record_are_of_unknown_provenance(tmp_path):
+    (tmp_path / ".mse.npz.pieces-abc").mkdir()
+    (line,) = pieces(tmp_path).foreign()
+    assert line.endswith("of unknown provenance")
+
+
+def test_removing_leaves_pieces_of_others(tmp_path):
+    ours, theirs = pieces(tmp_path), pieces(tmp_path, OURS._replace(code="other"))
+    for store in (ours, theirs):
+        store.put("seed=0", {"loss": np.ones(3)})
+    ours.remove()
+    ours.remove()  # Again: whoever comes second finds nothing to do.
+    assert not ours.has("seed=0")
+    assert theirs.has("seed=0")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(names=st.lists(st.text(min_size=1, max_size=400), min_size=2, max_size=2, unique=True))
+def test_different_names_are_different_files_that_a_file_system_can_bear(names, tmp_path_factory):
+    store = pieces(tmp_path_factory.getbasetemp())
+    files = [store._file(name) for name in names]
+    assert files[0] != files[1]
+    for file in files:
+        assert file.parent == store.folder
+        assert len(file.name.encode()) <= 255
+
+
+CLAIMER = """
+import sys, time
+from lora_theory.store.pieces import Pieces
+from lora_theory.store.provenance import Provenance
+with Pieces(sys.argv[1], Provenance({}, {}, "")).claimed("seed=0") as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_holds_against_others_and_ends_with_its_process(tmp_path, environment):
+    path = tmp_path / "mse.npz"
+    store = Pieces(path, Provenance({}, {}, ""))
+    start = [sys.executable, "-c", CLAIMER, str(path)]
+    other = subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "True\n"
+        with store.claimed("seed=0") as mine, store.claimed("seed=1") as free:
+            assert (mine, free) == (False, True)
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        with store.claimed("seed=0") as mine:
+            assert mine
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_where_the_file_system_knows_no_locks_everybody_computes(tmp_path, monkeypatch):
+    def unknown(file, operation):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("lora_theory.store.pieces.fcntl.flock", unknown)
+    with pieces(tmp_path).claimed("seed=0") as mine, pieces(tmp_path).claimed("seed=0") as too:
+        assert (mine, too) == (True, True)

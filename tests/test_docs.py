@@ -1,0 +1,150 @@
+"""What docs/experiments.md shows runs as it stands there."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_theory.store.dataset import Results
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "experiments.md").read_text()
+
+
+def block(first_line):
+    """The code block of the page that begins with this line, without it."""
+    found = re.findall(rf"^```\w+\n# {re.escape(first_line)}\n(.*?)^```$", PAGE, re.M | re.S)
+    assert len(found) == 1, first_line
+    return found[0]
+
+
+def run(folder, *command, environment):
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The shortest example, in a folder of its own."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "escape.py").write_text(block("escape.py"))
+    (tmp_path / "conf" / "escape.yaml").write_text(block("conf/escape.yaml"))
+    return tmp_path
+
+
+def test_the_shortest_example_runs_resumes_and_refuses(elsewhere, environment):
+    done = run(elsewhere, "escape.py", environment=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    path = elsewhere / "results/escape/escape.npz"
+    left = Results.load(path).arrays["left_at"].mean(axis=0)
+    assert (np.diff(left) > 0).all()  # Like log n: it takes longer the wider.
+    assert np.diff(left)[-1] == pytest.approx(left[-1] / 2, rel=0.3)
+    for width, mean in zip((10, 20, 40, 80), left, strict=True):
+        assert f"n = 2^{width}: {mean:.1f}" in done.stdout
+    before = path.stat().st_mtime_ns
+    again = run(elsewhere, "escape.py", environment=environment)
+    assert (again.stdout, path.stat().st_mtime_ns) == (done.stdout, before)
+    other = run(elsewhere, "escape.py", "seeds=20..39", environment=environment)
+    assert other.returncode == 0
+    assert (elsewhere / "runs/escape/seeds=20..39/results/escape/escape.npz").exists()
+    wrong = run(elsewhere, "escape.py", "steps=-1", environment=environment)
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: steps: must be an integer from 1 to 10000 (got -1)\n"
+
+
+def added(text, after, line):
+    """The text with a block put after the line that begins a table."""
+    assert text.count(after) == 1
+    return text.replace(after, after + line)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A copy of the repository to which the page's model, claim and optimizer are added."""
+    copy = tmp_path_factory.mktemp("grown")
+    for folder in ("lora_theory", "experiments", "conf"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
+    (copy / "lora_theory/models/tanh.py").write_text(block("lora_theory/models/tanh.py"))
+    registry = copy / "experiments/registry.py"
+    text = added(
+        registry.read_text(),
+        "MODELS: dict[str, Model] = {\n",
+        block("experiments/registry.py: MODELS"),
+    )
+    text = added(
+        text, "OPTIMIZERS: dict[str, str] = {\n", block("experiments/registry.py: OPTIMIZERS")
+    )
+    registry.write_text(text)
+    claims = copy / "lora_theory/theory/claims.py"
+    start = re.search(
+        r"^def _two_layer\(\).*?:\n(    \"\"\".*?\"\"\"\n)?", claims.read_text(), re.M | re.S
+    )
+    start = "def _two_layer() -> Iterator[Claim]:\n"
+    line = block("lora_theory/theory/claims.py: _two_layer")
+    claims.write_text(added(claims.read_text(), start, line))
+    return copy
+
+
+SMALL = ["task.n_train=50", "task.n_test=20", "grid.points=4", "seeds=2", "steps=12",
+         "model.width=20", "loss=mse", "plot.dpi=40"]  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", ["model=tanh", "optimizer.name=lion"])
+def test_a_new_model_or_optimizer_trains_in_figure_2(choice, grown, tmp_path, environment):
+    done = run(
+        grown, "-m", "experiments.fig2", choice, *SMALL, f"out={tmp_path}", environment=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    results = Results.load(tmp_path / "results/fig2/mse.npz")
+    assert choice.partition("=")[2] in (
+        results.config["model"]["name"], results.config["optimizer"]["name"]
+    )  # fmt: skip
+    losses = results.arrays["train_loss"]
+    assert np.nanmin(losses[..., -1]) < np.nanmin(losses[..., 0])
+
+
+def test_a_new_claim_is_measured_and_its_control_caught(grown, tmp_path, environment):
+    done = run(
+        grown, "-m", "experiments.claims", "only=[tanh-lazy-rows]", "widths=[64,256,1024]",
+        "dpi=40", f"out={tmp_path}", environment=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    (claim,) = json.loads((tmp_path / "results/claims/claims.json").read_text())["claims"]
+    assert (claim["found"]["verdict"], claim["control"]["verdict"]) == ("holds", "fails")
+
+
+def test_a_new_optimizer_is_known_to_the_claims(grown, environment):
+    probe = (
+        "from experiments import registry\n"
+        "from experiments.claims import settings\n"
+        "from experiments.claims.experiment import ClaimsConfig\n"
+        "from experiments.lab.command_line import load\n"
+        "from lora_theory.terms import Setting\n"
+        "cfg = load('claims', ClaimsConfig, ['widths=[8,16,32]', 'seeds.layer=4'])\n"
+        "(group,) = settings.groups([Setting('layer', 'lion', 'A', -1, 0)])\n"
+        "table, = settings.tables(settings.measure(group, cfg))\n"
+        "print(round(table.slope('dB', 1).value, 2))"
+    )
+    done = run(grown, "-c", probe, environment=environment)
+    assert (done.returncode, done.stdout) == (0, "0.0\n"), done.stderr
+
+
+def test_the_page_says_the_contracts_and_roles_that_are():
+    from experiments.lab.schema import Role
+
+    contracts = (ROOT / ".importlinter").read_text()
+    for part in re.findall(r"^\| `(lora_theory\.\w+|experiments/lab)`", PAGE, re.M):
+        assert part.replace("/", ".") in contracts
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.M)) >= {role.name.lower() for role in Role}
