@@ -2,6 +2,7 @@
 annotations of arrays are checked at run time.
 """
 
+import fcntl
 import os
 import pkgutil
 from pathlib import Path
@@ -41,3 +42,25 @@ def devices():
 def environment():
     """The environment of a user's process: nothing of this session's own settings."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "HYDRA_"))}
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """once(name, make): the folder that `make(folder)` fills, once a test session.
+
+    Whichever of xdist's workers comes first makes it, and the others wait for it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name, make):
+        made, ready = root / name, root / f"{name}.ready"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not ready.exists():
+                made.mkdir(exist_ok=True)  # It may be there if another worker's attempt failed.
+                make(made)
+                ready.touch()
+        return made
+
+    return folder

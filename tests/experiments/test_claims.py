@@ -1,13 +1,10 @@
 """`make claims` on a smaller set: verdicts, controls, exit status, resume, bad input."""
 
 import dataclasses
-import functools
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,8 @@ import pytest
 from experiments import registry
 from experiments.claims import experiment, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
-from experiments.lab.command_line import load
-from experiments.lab.experiment import conduct
+from experiments.lab.command_line import load, main
+from experiments.lab.experiment import compute, conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
 from lora_theory.store.files import ResultsError
@@ -57,32 +54,37 @@ FIGURES = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def user(environment):
     """Runs the command in a process of its own, as a user does."""
-    return functools.partial(
-        subprocess.run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
-    )
+
+    def run(*overrides):
+        line = [sys.executable, "-m", "experiments.claims", *map(str, overrides)]
+        return subprocess.run(
+            line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+        )
+
+    return run
 
 
-def command(*overrides):
-    return [sys.executable, "-m", "experiments.claims", *map(str, overrides)]
+@pytest.fixture(scope="session")
+def reference(once, user):
+    """The smaller set, as a user runs it: its folder and what it printed."""
+
+    def run(out):
+        done = user(*OVERRIDES, f"out={out}")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+        (out / "stdout").write_text(done.stdout)
+        (out / "stderr").write_text(done.stderr)
+
+    out = once("claims", run)
+    return out, (out / "stdout").read_text(), (out / "stderr").read_text()
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory, environment):
-    """The smaller set, once."""
-    out = tmp_path_factory.mktemp("claims")
-    done = subprocess.run(
-        command(*OVERRIDES, f"out={out}"),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    return out, done
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figures: other tests look at them, and they take seconds."""
+    monkeypatch.setattr(report, "figures", lambda record: {})
 
 
 def report_of(out):
@@ -90,19 +92,19 @@ def report_of(out):
 
 
 def test_smaller_set_holds_and_every_control_is_caught(reference):
-    out, done = reference
+    out, stdout, _ = reference
     report = report_of(out)
     assert [claim["id"] for claim in report["claims"]] == SMALL
     for claim in report["claims"]:
         assert claim["found"]["verdict"] == claim["recorded"], claim["id"]
         assert claim["control"]["verdict"] == "fails", claim["id"]
-    last = done.stdout.splitlines()[-1]
+    last = stdout.splitlines()[-1]
     assert last == "16 claims: 15 hold, 1 fail, 0 undecided; 16 controls, all caught"
 
 
 def test_it_writes_report_tables_and_figures_and_no_more(reference):
-    out, done = reference
-    assert done.stderr == ""
+    out, _, stderr = reference
+    assert stderr == ""
     assert {p.name for p in (out / "figures").iterdir()} == FIGURES
     names = {p.name for p in (out / "results" / "claims").iterdir()}
     assert names == {"claims.json", "claims.md", ".claims.json.lock"}
@@ -126,13 +128,21 @@ def test_the_report_says_what_was_measured(reference):
     assert claims["two-layer-coordinates"]["reason"]
 
 
-def test_drawing_again_measures_nothing(reference, user, tmp_path):
-    out, _ = reference
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Measuring fails."""
+
+    def measure(piece, cfg):
+        raise AssertionError(f"measured: {piece}")
+
+    monkeypatch.setattr(settings, "measure", measure)
+
+
+def test_drawing_again_measures_nothing_and_gives_the_same_bytes(reference, unmeasured, tmp_path):
+    out = reference[0]
     shutil.copytree(out / "results", tmp_path / "results")
-    start = time.monotonic()
-    done = user(command(*OVERRIDES, f"out={tmp_path}", "replot=true"))
-    assert done.returncode == 0
-    assert time.monotonic() - start < 30
+    cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true"])
+    conduct(Claims(), cfg, Folders(tmp_path / "results" / "claims", tmp_path / "figures"))
     for name in FIGURES:
         assert (tmp_path / "figures" / name).read_bytes() == (out / "figures" / name).read_bytes()
 
@@ -140,7 +150,9 @@ def test_drawing_again_measures_nothing(reference, user, tmp_path):
 @pytest.mark.parametrize(
     ("change", "shown"), [("found", "CONTRADICTS THE RECORD"), ("control", "NOT CAUGHT")]
 )
-def test_a_contradicted_record_is_exit_status_1(reference, tmp_path, capsys, change, shown):
+def test_a_contradicted_record_is_exit_status_1(
+    reference, undrawn, tmp_path, capsys, change, shown
+):
     """The record is looked at again when drawn: one verdict changed, or one control not caught."""
     shutil.copytree(reference[0] / "results", tmp_path / "results")
     folders = Folders(tmp_path / "results" / "claims", tmp_path / "figures")
@@ -155,7 +167,7 @@ def test_a_contradicted_record_is_exit_status_1(reference, tmp_path, capsys, cha
     assert shown in capsys.readouterr().out
 
 
-def test_a_wrong_claim_fails_the_run(tmp_path, monkeypatch, capsys):
+def test_a_wrong_claim_fails_the_run(undrawn, tmp_path, monkeypatch, capsys):
     """A claim recorded as holding that does not hold: exit status 1, in process."""
     right = theory.claims(("boundary-gd",))[0]
     wrong = dataclasses.replace(right, cases=right.control)
@@ -195,50 +207,43 @@ def test_a_report_of_other_seeds_is_not_drawn_as_this_one(reference, tmp_path):
         conduct(Claims(), cfg, Folders(results, tmp_path))
 
 
-def test_another_resolution_measures_nothing_and_draws_elsewhere(reference, user, tmp_path):
+def test_another_resolution_measures_nothing_and_draws_elsewhere(reference, unmeasured, tmp_path):
     """dpi decides the drawing: the report is found, and the other figures stay."""
     cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true", "dpi=50"])
     conduct(Claims(), cfg, Folders(reference[0] / "results" / "claims", tmp_path))
     assert {p.name for p in tmp_path.iterdir()} == FIGURES
 
 
-def test_killed_runs_go_on_to_the_same_report(environment, tmp_path):
+def test_a_stopped_run_goes_on_to_the_same_report(tmp_path, monkeypatch):
+    """Stopped after two pieces, one compiled; signals are tested with the skeleton."""
+    options = ["only=[half-line,shared-rate-f]", "widths=[16,32,64]", "seeds.linear=200"]
+    cfg, measure, measured = load("claims", ClaimsConfig, options), settings.measure, []
+    (part,) = Claims().plan(cfg)
+
+    def run(out, most=100):
+        def counted(piece, cfg):
+            if len(measured) == most:
+                raise KeyboardInterrupt
+            measured.append(piece)
+            return measure(piece, cfg)
+
+        measured.clear()
+        monkeypatch.setattr(settings, "measure", counted)
+        compute(Claims(), part, cfg, out / "claims.json")
+
+    monkeypatch.setattr(Claims, "workers", lambda self: 1)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = ["only=[half-line,shared-rate-f]", "widths=[16,32,64]", "seeds.linear=200", "dpi=40"]
-    subprocess.run(
-        command(*options, f"out={whole}"),
-        cwd=ROOT,
-        env=environment,
-        check=False,
-        capture_output=True,
-        timeout=200,
-    )
-    run = subprocess.Popen(
-        command(*options, f"out={parts}"),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    results = parts / "results" / "claims"
-    deadline = time.monotonic() + 60
-    while not list(results.glob(".claims.json.pieces-*/*.npz")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    assert list(results.glob(".claims.json.pieces-*/*.npz"))
-    assert not (results / "claims.json").exists()
-    subprocess.run(
-        command(*options, f"out={parts}"),
-        cwd=ROOT,
-        env=environment,
-        check=False,
-        capture_output=True,
-        timeout=200,
-    )
-    name = Path("results", "claims", "claims.json")
-    assert (whole / name).read_bytes() == (parts / name).read_bytes()
-    assert not list(results.glob(".claims.json.pieces-*"))
+    run(whole)
+    assert measured == list(part.pieces.values())
+    with pytest.raises(KeyboardInterrupt):
+        run(parts, most=2)
+    assert [piece.model for piece in measured] == ["map", "linear"]
+    assert len(list(parts.glob(".claims.json.pieces-*/*.npz"))) == 2
+    assert not (parts / "claims.json").exists()
+    run(parts)
+    assert measured == list(part.pieces.values())[2:]
+    assert (whole / "claims.json").read_bytes() == (parts / "claims.json").read_bytes()
+    assert not list(parts.glob(".claims.json.pieces-*"))
 
 
 @pytest.mark.parametrize(
@@ -263,24 +268,31 @@ def test_killed_runs_go_on_to_the_same_report(environment, tmp_path):
         ("replot=true", "no report to draw"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_status_2(user, tmp_path, override, field):
-    done = user(command(override, f"out={tmp_path / 'out'}"))
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert field in done.stderr
+def test_bad_input_is_one_line_and_exit_status_2(override, field, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["claims", override, f"out={tmp_path / 'out'}"])
+    with pytest.raises(SystemExit) as stop:
+        main(Claims())
+    printed = capfd.readouterr().err
+    assert stop.value.code == 2
+    assert printed.count("\n") == 1, printed
+    assert field in printed
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("seedz.map=3", "error: seedz.map: unknown key"), ("replot=true", "error: ")],
+)
+def test_a_user_sees_one_line_and_status_2(override, said, user, tmp_path):
+    """The same in a process of its own."""
+    done = user(override, f"out={tmp_path / 'out'}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith(said)
+
+
 def test_epsilon_that_is_too_large_is_one_line(user, tmp_path):
-    done = user(
-        command(
-            "only=[theorem1-adam]",
-            "adam_eps=1",
-            "widths=[16,32,64]",
-            "seeds.layer=4",
-            f"out={tmp_path}",
-        )
-    )
+    options = ["only=[theorem1-adam]", "adam_eps=1", "widths=[16,32,64]", "seeds.layer=4"]
+    done = user(*options, f"out={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.startswith("error: adam_eps: ")
     assert "ε is too large" in done.stderr

@@ -1,17 +1,17 @@
 """Figure 2 as a user runs it: what it computes, prints and refuses."""
 
-import functools
 import json
+import math
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from experiments import fig2, registry
 from experiments.fig2 import Fig2, Fig2Config
@@ -20,10 +20,11 @@ from experiments.lab.command_line import load, main
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError, build, flatten
+from lora_theory.plots import landscapes as plots
 from lora_theory.store.dataset import Results, ResultsError
+from lora_theory.train import sweep
 
 ROOT = Path(__file__).parents[2]
-# Seconds of work in chunks of tens of milliseconds.
 SMALL = [
     "model.width=20",
     "task.n_train=50",
@@ -35,16 +36,21 @@ SMALL = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def user(environment):
-    """Runs the command in a process of its own, as a user does."""
-    return functools.partial(
-        subprocess.run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
+    """Runs the command, or a program of Python, in a process of its own, as a user does."""
 
+    def run(*arguments, program=("-m", "experiments.fig2"), **setting):
+        return subprocess.run(
+            [sys.executable, *program, *arguments],
+            cwd=ROOT,
+            env=environment | setting,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
-def command(*overrides):
-    return [sys.executable, "-m", "experiments.fig2", *map(str, overrides)]
+    return run
 
 
 def files(folder):
@@ -58,16 +64,17 @@ WRITTEN = {
 LOCKS = {f"results/fig2/.{loss}.npz.lock" for loss in ("mse", "all_pairs")}
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory, environment):
-    """An uninterrupted small run of both losses."""
-    out = tmp_path_factory.mktemp("reference")
-    done = subprocess.run(
-        command(*SMALL, f"out={out}"), cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return out, done.stdout
+@pytest.fixture(scope="session")
+def reference(once, user):
+    """An uninterrupted small run of both losses: its folder and what it printed."""
+
+    def run(folder):
+        done = user(*SMALL, f"out={folder / 'out'}")
+        assert (done.returncode, done.stderr) == (0, "")
+        (folder / "stdout").write_text(done.stdout)
+
+    folder = once("fig2", run)
+    return folder / "out", (folder / "stdout").read_text()
 
 
 def test_a_run_writes_what_it_names_and_prints_the_table(reference):
@@ -99,7 +106,7 @@ def test_numpy_alone_reads_the_file_as_the_readme_says(reference):
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_any_number_of_devices_gives_the_same_file(count, devices, reference, tmp_path):
+def test_any_number_of_devices_gives_the_same_file(count, devices, reference, undrawn, tmp_path):
     assert len(devices) >= count
     computed(tmp_path, "model.width=20", f"engine.devices={count}")
     name = "results/fig2/mse.npz"
@@ -142,6 +149,12 @@ class SingleRun:
         return Mode
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """An empty figure: other tests look at it, and it takes a second."""
+    monkeypatch.setattr(plots, "figure2", lambda *arguments, **options: Figure())
+
+
 def computed(tmp_path, *overrides):
     """Results of a small run in this process."""
     cfg = load("fig2", Fig2Config, [*SMALL, "loss=mse", *overrides])
@@ -151,7 +164,7 @@ def computed(tmp_path, *overrides):
 
 @pytest.mark.parametrize("model", registry.MODELS)
 @pytest.mark.parametrize("optimizer", registry.OPTIMIZERS)
-def test_every_model_and_optimizer_runs_and_trains(model, optimizer, tmp_path, capsys):
+def test_every_model_and_optimizer_runs_and_trains(model, optimizer, undrawn, tmp_path, capsys):
     data = computed(
         tmp_path,
         f"model={model}",
@@ -164,7 +177,7 @@ def test_every_model_and_optimizer_runs_and_trains(model, optimizer, tmp_path, c
     assert "best equal" in capsys.readouterr().out
 
 
-def test_the_same_optimizer_at_other_rates_is_another_run(tmp_path):
+def test_the_same_optimizer_at_other_rates_is_another_run(undrawn, tmp_path):
     """Control: the rates reach the optimizer, each its own factor's."""
     data = computed(tmp_path, "model.width=20")
     last = data.train_loss.isel(step=-1, seed=0)
@@ -180,7 +193,7 @@ def test_axes_of_their_own_and_powers_of_n(tmp_path):
     assert data.train_loss.shape == (2, 3, 6, 13)
 
 
-def test_seeds_as_a_count_a_list_and_a_range_are_the_same_seeds(tmp_path):
+def test_seeds_as_a_count_a_list_and_a_range_are_the_same_seeds(undrawn, tmp_path):
     some = computed(tmp_path / "list", "model.width=20", "seeds=[3,1]")
     more = computed(tmp_path / "range", "model.width=20", "seeds=1..3")
     assert some.seed.values.tolist() == [3, 1]
@@ -188,32 +201,37 @@ def test_seeds_as_a_count_a_list_and_a_range_are_the_same_seeds(tmp_path):
     np.testing.assert_array_equal(some.train_loss, more.train_loss.sel(seed=[3, 1]))
 
 
-SLOW = [*SMALL, "grid.points=8", "steps=3000", "engine.chunk=8", "loss=mse"]
+# `python -m experiments.fig2`, killed when two chunks have been written.
+KILLED = """
+import os, runpy, signal, sys
+from lora_theory.store.pieces import Pieces
+put, written = Pieces.put, []
+def put_two(store, name, arrays):
+    put(store, name, arrays)
+    written.append(name)
+    if len(written) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Pieces.put = put_two
+sys.argv[0] = "fig2"
+runpy.run_module("experiments.fig2", run_name="__main__")
+"""
 
 
-def started(out, environment, chunks):
-    """A run in the background that has finished at least `chunks` chunks."""
-    process = subprocess.Popen(command(*SLOW, f"out={out}"), cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 60
-    while len(list(out.rglob("seed=*.npz"))) < chunks:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return process
-
-
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, environment, user):
-    out = tmp_path / "uninterrupted"
-    assert user(command(*SLOW, f"out={out}")).returncode == 0
-    uninterrupted = (out / "results/fig2/mse.npz").read_bytes()
-    process = started(tmp_path / "killed", environment, chunks=2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not list((tmp_path / "killed").rglob("mse.npz"))
-    assert list((tmp_path / "killed").rglob("seed=*.npz"))
-    done = user(command(*SLOW, f"out={tmp_path / 'killed'}"))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "killed/results/fig2/mse.npz").read_bytes() == uninterrupted
+def test_a_killed_run_goes_on_to_the_same_bytes(reference, user, undrawn, tmp_path, monkeypatch):
+    """Killed as a user's process, and taken up in this one, whose devices are others."""
+    options = ["loss=mse", "engine.chunk=8"]
+    done = user(*SMALL, *options, f"out={tmp_path}", program=("-c", KILLED))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    results = tmp_path / "results/fig2"
+    assert len(list(results.rglob("seed=*.npz"))) == 2
+    assert not (results / "mse.npz").exists()
+    ran, train = [], sweep.sweep_cells
+    monkeypatch.setattr(sweep, "sweep_cells", lambda *a, **kw: ran.append(a) or train(*a, **kw))
+    cfg = load("fig2", Fig2Config, [*SMALL, *options])
+    conduct(Fig2(), cfg, Folders(results, tmp_path / "figures"))
+    assert len(ran) == 2 * math.ceil(36 / 8) - 2
+    name = "results/fig2/mse.npz"
+    assert (tmp_path / name).read_bytes() == (reference[0] / name).read_bytes()
     assert not list(tmp_path.rglob("*.tmp"))
     assert not list(tmp_path.rglob("seed=*"))
 
@@ -378,20 +396,24 @@ def test_help_is_quick_and_starts_no_backend(user):
         "except SystemExit: pass\n"
         "print('jax' in sys.modules, 'flax' in sys.modules, 'matplotlib' in sys.modules)"
     )
-    done = user([sys.executable, "-c", probe])
+    done = user(program=("-c", probe))
     assert done.stdout.endswith("False False False\n")
     assert "width: 100" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "setting", [{"JAX_ENABLE_X64": "1"}, {"JAX_DEFAULT_PRNG_IMPL": "rbg"}, {"JAX_DEBUG_NANS": "1"}]
-)
-def test_the_environment_does_not_change_the_results(setting, reference, environment, tmp_path):
-    options = [*SMALL, "loss=mse", f"out={tmp_path}"]
-    subprocess.run(
-        command(*options), cwd=ROOT, env=environment | setting, check=True, capture_output=True
-    )
+# Each of them, unpinned, would change the bytes or end the run where a cell diverges.
+SETTINGS = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_DEBUG_NANS": "1"}
+
+
+def test_the_environment_does_not_change_the_results(reference, user, tmp_path):
+    """All settings at once: `devices.pin_numerics` names them one by one."""
+    done = user(*SMALL, "loss=mse", f"out={tmp_path}", **SETTINGS)
+    assert (done.returncode, done.stderr) == (0, "")  # JAX_DEBUG_NANS would end it with a line.
     name = "results/fig2/mse.npz"
+    found, expected = (Results.load(out / name).arrays for out in (tmp_path, reference[0]))
+    for key, array in expected.items():
+        assert found[key].dtype == array.dtype, "JAX_ENABLE_X64 is not pinned"
+        np.testing.assert_array_equal(found[key], array, "X64 or the PRNG is not pinned")
     assert (tmp_path / name).read_bytes() == (reference[0] / name).read_bytes()
 
 
