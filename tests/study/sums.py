@@ -68,7 +68,9 @@ class Sums(Experiment):
         from matplotlib.figure import Figure
 
         figure = Figure()
-        figure.subplots().plot(data.seed, data.total[:, 0])
+        axes = figure.subplots()
+        axes.plot(data.seed, data.total[:, 0])
+        axes.set_axis_off()  # Numbers would be the most of drawing it.
         line = f"{part.name}: {float(data.total.sum()):g}"
         return Report([line], {part.name: figure}, {f"{part.name}.txt": line}, ["end"], self.status)
 

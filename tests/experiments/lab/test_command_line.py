@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import study.sums
+from study.sums import Sums
 
-from experiments.lab.command_line import load
+from experiments.lab.command_line import load, main
 from experiments.lab.schema import ConfigError
 
 SCRIPT = Path(study.sums.__file__)
@@ -27,6 +28,27 @@ def run(environment, tmp_path):
         done = start(line, env=environment | setting)
         assert not list(cwd.iterdir())  # Nothing is left where the user stands.
         return done
+
+    return started
+
+
+@pytest.fixture
+def run_here(tmp_path, monkeypatch, capfd):
+    """The same without a process of its own: (exit status, what was printed, the errors)."""
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+
+    def started(*overrides):
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", ["sums.py", f"out={tmp_path / 'out'}", *overrides])
+            status = 0
+            try:
+                main(Sums())
+            except SystemExit as stop:
+                status = stop.code
+        assert not list(cwd.iterdir())
+        return status, *capfd.readouterr()
 
     return started
 
@@ -50,9 +72,9 @@ def test_a_script_anywhere_finds_its_config_and_the_common_ones(run, tmp_path):
         ("hydra.mode=MULTIRUN", "seeds=2,3"),
     ],
 )
-def test_a_multirun_gives_every_job_a_folder(flags, run, tmp_path):
-    done = run(*flags, "signs=plus")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_a_multirun_gives_every_job_a_folder(flags, run_here, tmp_path):
+    status, _, errors = run_here(*flags, "signs=plus")
+    assert (status, errors) == (0, "")
     assert files(tmp_path / "out") == {f"seeds={s}/results/sums/plus.npz" for s in (2, 3)}
 
 
@@ -74,10 +96,10 @@ def test_a_multirun_gives_every_job_a_folder(flags, run, tmp_path):
         (["replot=true"], "error: "),
     ],
 )  # fmt: skip
-def test_what_a_user_gets_wrong_is_one_line_and_status_2(overrides, said, run, tmp_path):
-    done = run(*overrides)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-    assert done.stderr.startswith(said)
+def test_what_a_user_gets_wrong_is_one_line_and_status_2(overrides, said, run_here, tmp_path):
+    status, printed, errors = run_here(*overrides)
+    assert (status, printed, errors.count("\n")) == (2, "", 1), errors
+    assert errors.startswith(said)
     assert not files(tmp_path)
 
 

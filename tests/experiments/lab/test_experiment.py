@@ -278,14 +278,16 @@ def user(environment):
     )
 
 
+def result(folder, *overrides):
+    """The bytes of an uninterrupted run in this process."""
+    places = Folders(folder / "results", folder / "figures")
+    conduct(Sums(), config("signs=plus", *overrides), places)
+    return (places.results / "plus.npz").read_bytes()
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, environment):
-    out = tmp_path_factory.mktemp("uninterrupted")
-    done = subprocess.run(
-        command(*SLOW, f"out={out}"), env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stderr == ""
-    return (out / "results/sums/plus.npz").read_bytes()
+def uninterrupted(tmp_path_factory):
+    return result(tmp_path_factory.mktemp("uninterrupted"), "seeds=60")
 
 
 def started(out, environment):
@@ -339,9 +341,7 @@ def test_one_of_two_runs_is_killed_and_the_other_finishes_its_piece(
 
 def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path, user):
     options = ["seeds=10", "size=20000", "signs=plus"]
-    whole = tmp_path / "whole"
-    user(command(*options, f"out={whole}"))
-    expected = (whole / "results/sums/plus.npz").read_bytes()
+    expected = result(tmp_path / "whole", *options)
     kib = len(expected) // 2 // 1024  # Room for pieces, not for the file they end in.
     out = tmp_path / "full"
     run = shlex.join(command(*options, f"out={out}"))
