@@ -118,7 +118,7 @@ def test_a_new_model_or_optimizer_trains_in_figure_2(choice, grown, tmp_path, en
 def test_a_new_claim_is_measured_and_its_control_caught(grown, tmp_path, environment):
     done = run(
         grown, "-m", "experiments.claims", "only=[tanh-lazy-rows]", "widths=[64,256,1024]",
-        "dpi=40", f"out={tmp_path}", environment=environment,
+        "seeds.tanh=1000", "dpi=40", f"out={tmp_path}", environment=environment,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     (claim,) = json.loads((tmp_path / "results/claims/claims.json").read_text())["claims"]
