@@ -12,11 +12,12 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_theory.store.files import ResultsError, atomic_write
+from lora_theory.store.layout import Layout
 from lora_theory.store.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -31,32 +32,6 @@ _DIMS_1 = {
 }
 _TEXTS = ("config", "provenance", "dims")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # One time stamp for all files: equal results are equal bytes.
-
-
-class Layout(NamedTuple):
-    """What a data set holds, and how pieces make it up.
-
-    Attributes:
-        coords: dimension -> its values, in the order of all axes.
-        variables: name -> (its dimensions in that order, dtype).
-        stacked: the leading dimensions, over whose cells, in C order, the pieces run one after
-            the other; the rest of a variable's dimensions lies within a piece.
-    """
-
-    coords: Mapping[str, Sequence[Any] | np.ndarray]
-    variables: Mapping[str, tuple[tuple[str, ...], str]]
-    stacked: tuple[str, ...]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a variable."""
-        return tuple(len(self.coords[dim]) for dim in self.variables[name][0])
-
-    def bytes(self) -> int:
-        """Size of the arrays, without reading or making any."""
-        return sum(
-            math.prod(self.shape(name)) * np.dtype(dtype).itemsize
-            for name, (_, dtype) in self.variables.items()
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +62,7 @@ class Results:
             arrays = _read_npz(path)
             written = int(arrays.pop("format")[()])
             if written not in (1, FORMAT):
-                raise ResultsError(f"{path}: written by another version; delete it to run again")
+                raise ResultsError(f"{path}: written by another version; move it or change out")
             texts = _TEXTS if written == FORMAT else ("config",)
             results = _results(arrays, **{n: json.loads(str(arrays.pop(n)[()])) for n in texts})
         except ResultsError:
@@ -143,9 +118,10 @@ def assemble(
         pieces: what reads each piece; called once for every variable, so that memory holds one.
 
     Raises:
-        OSError: the folder can not be written or the disk is full.
-        ValueError: the pieces do not make up the layout.
+        WriteError: the folder can not be written or the disk is full.
+        ValueError: the layout is none, or the pieces do not make it up.
     """
+    layout.check()
     dims: dict[str, tuple[str, ...]] = {name: (name,) for name in layout.coords}
     dims |= {name: dimensions for name, (dimensions, _) in layout.variables.items()}
     origin = {"versions": provenance.versions, "code": provenance.code}
@@ -168,17 +144,36 @@ def assemble(
 
 
 def _write_pieces(out: IO[bytes], layout: Layout, name: str, pieces: Iterable[np.ndarray]) -> None:
-    dimensions, dtype = layout.variables[name]
-    inner = tuple(len(layout.coords[dim]) for dim in dimensions if dim not in layout.stacked)
-    cells = 0
+    alone = layout._replace(variables={name: layout.variables[name]})
+    stride = layout.stride(name)
+    cells, held = 0, np.empty(0)
     for piece in pieces:
-        if piece.shape[1:] != inner or piece.dtype != dtype:
-            raise ValueError(f"{name}: a piece is {piece.dtype} {piece.shape}, not {dtype} {inner}")
-        out.write(np.ascontiguousarray(piece).tobytes())
+        alone.fits({name: piece})
+        kept = piece if stride == 1 else _once(name, piece, cells, stride, held)
+        if len(piece):  # The value of its last cell goes on in the next piece.
+            held = piece[-1:]
+        out.write(np.ascontiguousarray(kept).tobytes())
         cells += len(piece)
     expected = math.prod(len(layout.coords[dim]) for dim in layout.stacked)
     if cells != expected:
         raise ValueError(f"{name}: pieces hold {cells} cells of {expected}")
+
+
+def _once(name: str, piece: np.ndarray, start: int, stride: int, held: np.ndarray) -> np.ndarray:
+    """Of every `stride` cells in a row, the first; the others must be the same.
+
+    Args:
+        name: of the variable.
+        piece: cells from `start` on.
+        start, stride: in cells of the whole.
+        held: the cell before `start`.
+    """
+    places = start + np.arange(len(piece))
+    kept = piece[places % stride == 0]
+    values = np.concatenate([held, kept]) if start % stride else kept
+    if values[places // stride - start // stride].tobytes() != piece.tobytes():
+        raise ValueError(f"{name}: pieces give other values along a dimension that it does not have")
+    return kept
 
 
 @contextlib.contextmanager

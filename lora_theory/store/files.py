@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import sys
@@ -17,12 +18,56 @@ class ResultsError(Exception):
     """A results file that is damaged, of another config, or that can not be written."""
 
 
+class WriteError(OSError):
+    """A file or folder of results that can not be written, by name."""
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Say of an error of the file system that it came while results were written.
+
+    Raises:
+        WriteError: in place of any other OSError.
+
+    >>> with writing("a.txt"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    ...
+    lora_theory.store.files.WriteError: [Errno 28] No space left on device: 'a.txt'
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        name = error.filename or str(path)
+        raise WriteError(error.errno, error.strerror or str(error), name) from error
+
+
+def plain(dtype: np.dtype) -> bool:
+    """Whether NumPy's own files hold this type and give it back: numbers, booleans, strings.
+
+    >>> plain(np.dtype("float32")), plain(np.dtype(object))
+    (True, False)
+    """
+    return dtype.kind in "biufcUS"
+
+
+def cut(text: str, size: int) -> str:
+    """The beginning of a text that has at most so many bytes, which is what file systems count.
+
+    >>> cut("ηηη", 5)
+    'ηη'
+    """
+    return text.encode()[:size].decode(errors="ignore")
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """A file to write in place of `path`: it appears whole, on success, or not at all.
 
     Raises:
-        OSError: the folder can not be written or the disk is full; nothing is left behind.
+        WriteError: the folder can not be written or the disk is full; nothing is left behind.
 
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -32,19 +77,20 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     (['a.txt'], b'whole')
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -76,15 +122,17 @@ def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
 def exclusive(path: str | Path) -> Iterator[None]:
     """Hold the lock of a results file; a second run waits. The lock ends with its process."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.parent / f".{path.name}.lock", "w") as lock:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = open(path.parent / f".{path.name}.lock", "w")  # noqa: SIM115 (closed below)
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"note: another run is writing {path}; waiting for it", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         # Whoever holds the lock is the only writer: what is left here was left by a kill.
-        for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             stale.unlink(missing_ok=True)
         yield
 

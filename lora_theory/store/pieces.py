@@ -7,6 +7,7 @@ code) share a folder whose name has its digest; those of another are never taken
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_theory.store.files import atomic_write, write_json
+from lora_theory.store.files import atomic_write, cut, plain, write_json, writing
 from lora_theory.store.provenance import Provenance
 
 _RECORD = "provenance.json"
@@ -64,7 +65,15 @@ class Pieces:
             return None
 
     def put(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a piece, all of it or nothing."""
+        """Write a piece, all of it or nothing.
+
+        Raises:
+            ValueError: an array of a type that could not be read again.
+            WriteError: the folder can not be written or the disk is full.
+        """
+        for key, array in arrays.items():
+            if not plain(np.asarray(array).dtype):
+                raise ValueError(f"{key}: of type {np.asarray(array).dtype}, which is not kept")
         record = self.folder / _RECORD
         if not record.exists():
             write_json(record, self.provenance._asdict())
@@ -78,8 +87,10 @@ class Pieces:
         Only a courtesy, so that two runs share the work: the claim of a dead process ends with
         it, and where the file system knows no locks everybody computes, to the same bits.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self._file(name).with_suffix(".claim"), "w") as claim:
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            opened = open(self._claim(name), "w")  # noqa: SIM115 (closed below)
+        with opened as claim:
             try:
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -96,7 +107,7 @@ class Pieces:
     def foreign(self) -> list[str]:
         """Of pieces beside these that are not taken up: where they are, and why not."""
         found = []
-        for folder in sorted(self.folder.parent.glob(f"{self._beside}*")):
+        for folder in sorted(self.folder.parent.glob(f"{glob.escape(self._beside)}*")):
             if folder != self.folder and (why := self._why_not(folder)):
                 found.append(f"{folder}: {why}")
         return found
@@ -110,7 +121,10 @@ class Pieces:
 
     def _file(self, name: str) -> Path:
         """A name as a file; one that no file can bear gets a digest in place of what is odd."""
-        plain = "".join(c if c.isalnum() or c in "=,._-" else "_" for c in name)
-        if plain != name or len(plain) > 150:
-            plain = f"{plain[:150]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-        return self.folder / f"{plain}.npz"
+        safe = "".join(c if c.isalnum() or c in "=,._-" else "_" for c in name)
+        if safe != name or len(safe.encode()) > 150:
+            safe = f"{cut(safe, 150)}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+        return self.folder / f"{safe}.npz"
+
+    def _claim(self, name: str) -> Path:
+        return self._file(name).with_suffix(".claim")
