@@ -8,7 +8,7 @@ STAMP = $(shell cat pyproject.toml constraints.txt | cksum)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 claims test check bench notebooks lock clean FORCE
+.PHONY: help setup fig2 optimum claims test check bench notebooks lock clean FORCE
 
 help: ## List the targets
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ $(READY): FORCE
 
 fig2: $(READY) ## Figure 2 of the paper at full size, both losses: results/fig2, figures/fig2_*
 	$(BIN)/python -m experiments.fig2
+
+optimum: $(READY) ## Where the optimum lies: 96 seeds on a coarser grid: results/optimum, figures/optimum_*
+	$(BIN)/python -m experiments.optimum
 
 claims: $(READY) ## Every claim of the theory, measured: results/claims, figures/{fig1,phase,exponents,slopes}
 	$(BIN)/python -m experiments.claims

@@ -31,6 +31,7 @@ FORBIDDEN = {
     "lora_theory/plots/theory.py": "import lora_theory.train.sweep",
     "experiments/lab/folders.py": "import experiments.fig2",
     "experiments/fig2.py": "import experiments.bench",
+    "experiments/landscape/report.py": "import experiments.optimum",
     "lora_theory/adapters/lora_plus.py": "import xarray",
 }
 

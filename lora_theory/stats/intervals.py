@@ -1,9 +1,9 @@
-"""The one interval of a mean over seeds (Student's t), and the one bootstrap over seeds."""
+"""Intervals over seeds: of a mean (Student's t), of a quantile (order statistics); bootstrap."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 CONFIDENCE = 0.95
 
@@ -12,6 +12,14 @@ class Interval(NamedTuple):
     """A mean over seeds with its two-sided confidence interval."""
 
     mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class QuantileInterval(NamedTuple):
+    """A quantile over seeds with its two-sided confidence interval; NaN where there is none."""
+
+    value: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
@@ -43,6 +51,64 @@ def mean_interval(
         return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
     half = student(seeds, confidence) * samples.std(axis=axis, ddof=1) / np.sqrt(seeds)
     return Interval(mean, mean - half, mean + half)
+
+
+def quantile(samples: np.ndarray, q: float = 0.5) -> np.ndarray:
+    """The q-quantile over the first axis (seeds), of which ∞ is the largest value.
+
+    The mean of the order statistics next to S·q on either side (of one, if S·q is no integer): for
+    q = 1/2 the median. Nothing is interpolated, so that ∞ stays ∞.
+
+    >>> samples = np.array([[3.0, 3.0], [1.0, 1.0], [np.inf, np.inf], [2.0, 4.0]])
+    >>> quantile(samples).tolist(), quantile(samples[:3], 0.75).tolist()
+    ([2.5, 3.5], [inf, inf])
+    """
+    ordered = np.sort(np.asarray(samples, np.float64), axis=0)
+    place = round(len(ordered) * q, 9)  # 10 · 0.7 is 7, whatever its last bit.
+    below = max(int(np.ceil(place)) - 1, 0)
+    above = min(int(np.floor(place)), len(ordered) - 1)
+    return 0.5 * (ordered[below] + ordered[above])
+
+
+def fewest_seeds(q: float, confidence: float = CONFIDENCE) -> int:
+    """How many seeds the interval of a q-quantile needs at least.
+
+    >>> fewest_seeds(0.5), fewest_seeds(0.75)
+    (6, 13)
+    """
+    # All samples on one side of the quantile must be improbable, on either side.
+    return int(np.ceil(np.log((1 - confidence) / 2) / np.log(max(q, 1 - q))))
+
+
+def quantile_interval(
+    samples: np.ndarray, q: float = 0.5, confidence: float = CONFIDENCE
+) -> QuantileInterval:
+    """A quantile over seeds and its interval, between two order statistics, whatever the law.
+
+    The number of samples at or below the true quantile is binomial (S, q); each end is missed
+    with probability (1 − confidence)/2 at most. ∞ is a sample like any other. With too few seeds
+    there is no interval: its ends are NaN.
+
+    Args:
+        samples: (S, …), seeds first.
+        q: which quantile.
+        confidence: of the two-sided interval.
+
+    >>> quantile_interval(np.array([6.0, 1.0, 2.0, 5.0, 3.0, 4.0]))._asdict()
+    {'value': array(3.5), 'low': array(1.), 'high': array(6.)}
+    >>> quantile_interval(np.array([1.0, 2.0, 3.0]))._asdict()
+    {'value': array(2.), 'low': array(nan), 'high': array(nan)}
+    """
+    ordered = np.sort(np.asarray(samples, np.float64), axis=0)
+    seeds, value = len(ordered), np.asarray(quantile(ordered, q))
+    if seeds < fewest_seeds(q, confidence):
+        return QuantileInterval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    # P(at most k samples lie at or below the quantile), k = 0 … S − 1
+    at_most = bdtr(np.arange(seeds, dtype=float), seeds, q)
+    tail = (1 - confidence) / 2
+    # Sample k + 1 in order lies above the quantile with P(at most k), below it with 1 − that.
+    low, high = np.flatnonzero(at_most <= tail)[-1], np.flatnonzero(1 - at_most <= tail)[0]
+    return QuantileInterval(value, np.asarray(ordered[low]), np.asarray(ordered[high]))
 
 
 def resampled_seeds(seeds: int, resamples: int) -> np.ndarray:

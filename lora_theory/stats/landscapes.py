@@ -1,12 +1,17 @@
-"""What a landscape over (η_A, η_B) says: seed means, best cells, how flat the optimum is.
+"""What a landscape over (η_A, η_B) says: how a cell is judged, the best cells, the edge, flatness.
 
-A landscape is an `xarray.Dataset` with train_loss and test_loss (seed, eta_a, eta_b, step), NaN
-from the step on at which a run diverged, and diverged_at (seed, eta_a, eta_b).
+A cell is judged by a quantile over seeds in which a diverged run counts as ∞: it neither drops its
+cell nor is averaged away. A judge may look at the 3 × 3 neighbourhood as well, since a rate that a
+user can not hit within one cell is no optimum.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
+
+from lora_theory.stats.intervals import quantile
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -14,14 +19,132 @@ if TYPE_CHECKING:
 CURVES = ("train_loss", "test_loss")
 NEAR_BEST = 0.01  # The paper's red crosses: L / L* − 1 at most 1 %.
 
+Around = Literal["cell", "median", "worst"]
+AROUND: tuple[Around, ...] = get_args(Around)
+
+
+class Landscape(NamedTuple):
+    """The losses of a grid at one step.
+
+    Attributes:
+        losses: (S, G_a, G_b), ∞ where a run has diverged.
+        start: (S,) the loss at t = 0, the same in all cells.
+        eta_a, eta_b: the rates of each axis, ascending.
+    """
+
+    losses: np.ndarray
+    start: np.ndarray
+    eta_a: np.ndarray
+    eta_b: np.ndarray
+
+    def of_seeds(self, places: np.ndarray | slice) -> "Landscape":
+        """The same of some seeds."""
+        return self._replace(losses=self.losses[places], start=self.start[places])
+
+    @property
+    def equal(self) -> np.ndarray:
+        """Which cells have η_A = η_B: (G_a, G_b), true or false."""
+        return np.isclose(self.eta_a[:, None], self.eta_b[None, :], rtol=1e-6, atol=0.0)
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """The share of seeds that have diverged: (G_a, G_b)."""
+        return np.isinf(self.losses).mean(axis=0)
+
+
+def landscape(data: "Dataset", curve: str, t: int) -> Landscape:
+    """One curve of a data set at step t.
+
+    Args:
+        data: with train_loss and test_loss (seed, eta_a, eta_b, step), NaN from the step on at
+            which a run diverged; train_floor and test_floor (seed,), where a loss has a floor.
+        curve: of `CURVES`; what is judged is its excess over that seed's own floor.
+        t: which step.
+    """
+    values = data[curve].values
+    losses = _excess(data, curve, values[..., t])
+    return Landscape(
+        losses, _excess(data, curve, values[:, 0, 0, 0]), data.eta_a.values, data.eta_b.values
+    )
+
+
+def curve(data: "Dataset", name: str, cell: "Cell") -> np.ndarray:
+    """The curves (S, T + 1) of one cell, above the loss's floor, ∞ from where they diverged."""
+    return _excess(data, name, data[name].values[:, cell.i, cell.j])
+
+
+def _excess(data: "Dataset", name: str, values: np.ndarray) -> np.ndarray:
+    """Losses (S, …) above each seed's floor, where the data set has floors; ∞ for NaN."""
+    excess = np.asarray(values, np.float64)
+    if (floor := name.replace("loss", "floor")) in data:
+        floors = np.asarray(data[floor].values, np.float64)
+        excess = np.maximum(excess - floors.reshape(-1, *[1] * (excess.ndim - 1)), 0.0)
+    return np.where(np.isfinite(excess), excess, np.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """What a cell is worth: a quantile over seeds, of the cell or of its 3 × 3 neighbourhood.
+
+    Attributes:
+        quantile: over seeds; 0.5 for the median, 0.75 for the careful.
+        around: "cell", or what stands for a cell in each seed: the "median" or the "worst" loss
+            of the cell and its neighbours in the grid.
+
+    >>> losses = np.array([[[1.0, 2.0, np.inf]], [[3.0, 2.0, np.inf]], [[5.0, 2.0, 4.0]]])
+    >>> Judge().judge(losses).tolist(), Judge(around="worst").judge(losses).tolist()
+    ([[3.0, 2.0, inf]], [[3.0, inf, inf]])
+    >>> print(Judge(0.75, "worst"))
+    75 % quantile, worst of 3 × 3
+    """
+
+    quantile: float = 0.5
+    around: Around = "cell"
+
+    def seen(self, losses: np.ndarray) -> np.ndarray:
+        """What stands for each cell in each seed: (S, G_a, G_b)."""
+        return losses if self.around == "cell" else _neighbourhood(losses, self.around)
+
+    def judge(self, losses: np.ndarray) -> np.ndarray:
+        """The map (G_a, G_b) of losses (S, G_a, G_b)."""
+        return quantile(self.seen(losses), self.quantile)
+
+    def __str__(self) -> str:
+        share = "median" if self.quantile == 0.5 else f"{100 * self.quantile:g} % quantile"
+        return share if self.around == "cell" else f"{share}, {self.around} of 3 × 3"
+
+
+JUDGES = (Judge(), Judge(0.75), Judge(0.5, "median"), Judge(0.5, "worst"))
+
+
+def papers_mean(losses: np.ndarray) -> np.ndarray:
+    """The mean over seeds, as in the paper: ∞ as soon as one seed diverged.
+
+    A biased judge: each new seed moves its optimum away from the edge of stability.
+    """
+    return np.asarray(losses.mean(axis=0))
+
+
+def _neighbourhood(losses: np.ndarray, around: Around) -> np.ndarray:
+    """The median or the worst of each cell's neighbourhood; at a border of what there is of it."""
+    padded = np.pad(losses, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    ordered = np.sort(windows.reshape(*losses.shape, 9), axis=-1)  # NaN, which is no cell, last.
+    count = (~np.isnan(ordered)).sum(axis=-1, keepdims=True)
+    places = (
+        (count - 1,) if around == "worst" else ((count - 1) // 2, count // 2)
+    )  # of the largest, or of the two in the middle
+    found = [np.take_along_axis(ordered, place, axis=-1)[..., 0] for place in places]
+    return np.asarray(sum(found) / len(found))
+
 
 class Cell(NamedTuple):
-    """One pair of rates, chosen from a map of seed means.
+    """One pair of rates, chosen from a map.
 
     Attributes:
         i, j: its place on the axes eta_a and eta_b.
         eta_a, eta_b: its rates.
-        loss: mean over seeds of the loss by which it was chosen.
+        loss: that of the map.
         on_border: whether it lies on the edge of the grid, where an optimum is none.
     """
 
@@ -38,78 +161,60 @@ class Cell(NamedTuple):
         return self.eta_b / self.eta_a
 
 
-def seed_mean(data: "Dataset", curve: str, t: int) -> np.ndarray:
-    """Mean over seeds of `curve` at step t, (G_a, G_b); NaN where any seed has diverged by t."""
-    return np.asarray(data[curve].values[..., t], np.float64).mean(axis=0)
+def best_pair(land: Landscape, judged: np.ndarray) -> Cell | None:
+    """The cell of least loss in a map (G_a, G_b); None if it is ∞ everywhere."""
+    if not np.isfinite(judged).any():
+        return None
+    i, j = map(int, np.unravel_index(np.argmin(judged), judged.shape))
+    border = (i in (0, judged.shape[0] - 1)) or (j in (0, judged.shape[1] - 1))
+    return Cell(i, j, float(land.eta_a[i]), float(land.eta_b[j]), float(judged[i, j]), border)
 
 
-def best_pair(data: "Dataset", loss: np.ndarray) -> Cell | None:
-    """The cell of least loss in a map (G_a, G_b); None if every cell diverged."""
-    return _best(data, loss)
+def best_equal_pair(land: Landscape, judged: np.ndarray) -> Cell | None:
+    """The cell of least loss among those with η_A = η_B; None if it is ∞ on all of them."""
+    return best_pair(land, np.where(land.equal, judged, np.inf))
 
 
-def best_equal_pair(data: "Dataset", loss: np.ndarray) -> Cell | None:
-    """The cell of least loss among those with η_A = η_B; None if all of them diverged."""
-    equal = data.eta_a.values[:, None] == data.eta_b.values[None, :]
-    return _best(data, np.where(equal, loss, np.nan))
+def near_best(judged: np.ndarray, within: float = NEAR_BEST) -> np.ndarray:
+    """Which cells of a map are within so much of its best: L / L* − 1 ≤ within.
 
-
-def near_best(loss: np.ndarray) -> np.ndarray:
-    """Which cells of a map are within 1 % of its best: L / L* − 1 ≤ 0.01.
-
-    >>> near_best(np.array([[1.0, 1.005], [1.02, np.nan]])).tolist()
+    >>> near_best(np.array([[1.0, 1.005], [1.02, np.inf]])).tolist()
     [[True, True], [False, False]]
     """
-    if np.isnan(loss).all():
-        return np.zeros(loss.shape, bool)
-    return loss <= (1 + NEAR_BEST) * np.nanmin(loss)
+    best = judged.min()
+    return np.isfinite(judged) & (judged <= (1 + within) * best)
 
 
-def curve(data: "Dataset", name: str, cell: Cell) -> np.ndarray:
-    """The curves (S, T + 1) of one cell."""
-    return np.asarray(data[name].values[:, cell.i, cell.j])
+def edge(land: Landscape, along: Literal["A", "B", "equal"]) -> np.ndarray:
+    """The edge of stability of each seed along a line of cells, (S,).
 
+    Between the first rate at which the run has diverged and the one before (their geometric
+    mean); ∞ if it never diverges, 0 if it always does.
 
-def seed_ratios(data: "Dataset", name: str, t: int) -> np.ndarray:
-    """λ of each seed's own best cell at step t, (S,); NaN for a seed that diverged everywhere."""
-    ratios = [_best(data, np.asarray(data[name].values[s, ..., t])) for s in range(data.seed.size)]
-    return np.array([np.nan if cell is None else cell.ratio for cell in ratios])
-
-
-def held_out(data: "Dataset", t: int) -> np.ndarray:
-    """Test losses (S, 2) of the best and of the best equal pair, each chosen without the seed
-    on which it is judged; NaN where it diverges there. Needs two seeds.
-
-    Pairs chosen and judged on the same seeds look better than they are, and most so where the
-    optimum lies next to the edge of stability.
+    Args:
+        land: the landscape.
+        along: "A": the row of the least η_B; "B": the column of the least η_A; "equal": η_A = η_B.
     """
-    losses = np.asarray(data.test_loss.values[..., t], np.float64)
-    judged = np.full((data.seed.size, 2), np.nan)
-    for s in range(data.seed.size):
-        others = np.delete(losses, s, axis=0).mean(axis=0)
-        for k, choose in enumerate((best_pair, best_equal_pair)):
-            cell = choose(data, others)
-            if cell is not None:
-                judged[s, k] = losses[s, cell.i, cell.j]
-    return judged
+    if along == "equal":
+        i, j = np.nonzero(land.equal)
+        line, rates = land.losses[:, i, j], land.eta_a[i]
+    else:
+        line = land.losses[:, :, 0] if along == "A" else land.losses[:, 0, :]
+        rates = land.eta_a if along == "A" else land.eta_b
+    middle = [0.0, *(float(np.sqrt(a * b)) for a, b in itertools.pairwise(rates)), np.inf]
+    broken = np.concatenate([np.isinf(line), np.ones((len(line), 1), bool)], axis=1)
+    return np.array(middle)[broken.argmax(axis=1)] if len(rates) else np.full(len(line), np.nan)
 
 
-def ratio_range(data: "Dataset", loss: np.ndarray) -> tuple[float, float]:
-    """The least and the largest λ among the cells within 1 % of the best."""
-    i, j = np.nonzero(near_best(loss))
-    ratios = data.eta_b.values[j] / data.eta_a.values[i]
-    return (float(ratios.min()), float(ratios.max())) if ratios.size else (np.nan, np.nan)
+def cell_size(land: Landscape) -> float:
+    """The area of a cell, in decades²."""
+    steps = [np.diff(np.log10(rates)) for rates in (land.eta_a, land.eta_b)]
+    return float(np.prod([step.mean() if step.size else 1.0 for step in steps]))
 
 
-def diverged_share(data: "Dataset", t: int) -> float:
-    """Share of runs (seed, η_A, η_B) that have diverged by step t."""
-    diverged_at = data.diverged_at.values
-    return float(((diverged_at >= 0) & (diverged_at <= t)).mean())
+def flatness(land: Landscape, within: float) -> np.ndarray:
+    """The area within so much of each seed's own best, (S,), in decades²: cells × their size.
 
-
-def _best(data: "Dataset", loss: np.ndarray) -> Cell | None:
-    if np.isnan(loss).all():
-        return None
-    i, j = map(int, np.unravel_index(np.nanargmin(loss), loss.shape))
-    edges = (i in (0, loss.shape[0] - 1)) or (j in (0, loss.shape[1] - 1))
-    return Cell(i, j, float(data.eta_a[i]), float(data.eta_b[j]), float(loss[i, j]), edges)
+    A needle has the area of one cell.
+    """
+    return cell_size(land) * np.array([near_best(at, within).sum() for at in land.losses])

@@ -7,19 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from experiments import fig2, registry
-from experiments.fig2 import Fig2, Fig2Config
+from experiments import registry
+from experiments.fig2 import Fig2
 from experiments.lab import command_line
 from experiments.lab.command_line import load, main
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError, build, flatten
+from experiments.landscape import report
+from experiments.landscape.experiment import LandscapeConfig
 from lora_theory.plots import landscapes as plots
 from lora_theory.store.dataset import Results, ResultsError
 from lora_theory.train import sweep
@@ -59,7 +63,12 @@ def files(folder):
 
 WRITTEN = {
     *(f"results/fig2/{loss}.npz" for loss in ("mse", "all_pairs")),
-    *(f"figures/fig2_{loss}.{kind}" for loss in ("mse", "all_pairs") for kind in ("png", "pdf")),
+    *(
+        f"figures/fig2_{loss}{which}.{kind}"
+        for loss in ("mse", "all_pairs")
+        for which in ("", "_judges")
+        for kind in ("png", "pdf")
+    ),
 }
 LOCKS = {f"results/fig2/.{loss}.npz.lock" for loss in ("mse", "all_pairs")}
 
@@ -80,7 +89,7 @@ def reference(once, user):
 def test_a_run_writes_what_it_names_and_prints_the_table(reference):
     out, printed = reference
     assert files(out) == WRITTEN | LOCKS
-    for word in ("best equal", "λ within 1 %", "mse", "all_pairs"):
+    for word in ("best equal", "mean, as in the paper", "no interval", "mse", "all_pairs"):
         assert word in printed
 
 
@@ -120,7 +129,7 @@ def test_an_override_is_another_run_in_a_folder_of_its_own(monkeypatch):
         monkeypatch.setattr(command_line, "HydraConfig", SingleRun)
         with hydra.initialize_config_dir(str(command_line.CONF), version_base="1.3"):
             cfg = hydra.compose("fig2", overrides=list(overrides))
-            return command_line._folders("fig2", Fig2Config, cfg, command_line.CONF)
+            return command_line._folders("fig2", LandscapeConfig, cfg, command_line.CONF)
 
     default = folders()
     assert default == (ROOT / "results/fig2", ROOT / "figures")
@@ -152,12 +161,13 @@ class SingleRun:
 @pytest.fixture
 def undrawn(monkeypatch):
     """An empty figure: other tests look at it, and it takes a second."""
-    monkeypatch.setattr(plots, "figure2", lambda *arguments, **options: Figure())
+    for name in ("figure2", "judges_figure"):
+        monkeypatch.setattr(plots, name, lambda *arguments, **options: Figure())
 
 
 def computed(tmp_path, *overrides):
     """Results of a small run in this process."""
-    cfg = load("fig2", Fig2Config, [*SMALL, "loss=mse", *overrides])
+    cfg = load("fig2", LandscapeConfig, [*SMALL, "loss=mse", *overrides])
     conduct(Fig2(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
     return Results.load(tmp_path / "results" / "mse.npz").to_xarray()
 
@@ -227,7 +237,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(reference, user, undrawn, tmp_pa
     assert not (results / "mse.npz").exists()
     ran, train = [], sweep.sweep_cells
     monkeypatch.setattr(sweep, "sweep_cells", lambda *a, **kw: ran.append(a) or train(*a, **kw))
-    cfg = load("fig2", Fig2Config, [*SMALL, *options])
+    cfg = load("fig2", LandscapeConfig, [*SMALL, *options])
     conduct(Fig2(), cfg, Folders(results, tmp_path / "figures"))
     assert len(ran) == 2 * math.ceil(36 / 8) - 2
     name = "results/fig2/mse.npz"
@@ -237,7 +247,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(reference, user, undrawn, tmp_pa
 
 
 def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path):
-    cfg = load("fig2", Fig2Config, ["steps=100000000"])
+    cfg = load("fig2", LandscapeConfig, ["steps=100000000"])
     with pytest.raises(ConfigError, match=r"out: must have .* GiB free"):
         conduct(Fig2(), cfg, Folders(tmp_path / "r", tmp_path / "f"))
 
@@ -261,7 +271,7 @@ def test_damaged_results_are_refused_by_name_and_left(damage, reference, tmp_pat
      "engine.micro_batch=4", "task.n_test=21", "model.init=A"],
 )  # fmt: skip
 def test_results_of_another_config_are_refused_by_name(override, reference, tmp_path):
-    cfg = load("fig2", Fig2Config, [*SMALL, override])
+    cfg = load("fig2", LandscapeConfig, [*SMALL, override])
     key = override.partition("=")[0]
     with pytest.raises(ResultsError, match=rf"mse\.npz: of another config \({key} is"):
         conduct(Fig2(), cfg, Folders(reference[0] / "results/fig2", tmp_path))
@@ -316,7 +326,8 @@ BAD = {
 @pytest.mark.parametrize("override", BAD)
 def test_every_bad_override_is_one_line_and_status_2(override, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    before = files(ROOT / "runs") if (ROOT / "runs").exists() else set()
+    runs = ROOT / "runs" / "fig2"
+    before = files(runs)
     monkeypatch.setattr(sys, "argv", ["fig2", override])
     with pytest.raises(SystemExit) as stop:
         main(Fig2())
@@ -327,7 +338,7 @@ def test_every_bad_override_is_one_line_and_status_2(override, tmp_path, monkeyp
     assert BAD[override] in printed.err
     assert printed.err.count("\n") == 1
     assert not files(tmp_path)
-    assert (files(ROOT / "runs") if (ROOT / "runs").exists() else set()) == before
+    assert files(runs) == before
 
 
 NUMBERS = st.one_of(
@@ -355,7 +366,7 @@ def test_no_senseless_number_passes(key, value):
     assert key in flatten(DEFAULT)
     group[name] = value
     with pytest.raises(ConfigError, match=rf"^{key}: must be") as caught:
-        build(Fig2Config, data)
+        build(LandscapeConfig, data)
     assert "\n" not in str(caught.value)
 
 
@@ -370,10 +381,10 @@ def test_no_senseless_number_passes(key, value):
 )
 def test_anything_is_a_config_or_a_config_error(key, value):
     def built():
-        return build(Fig2Config, DEFAULT | {key: value})
+        return build(LandscapeConfig, DEFAULT | {key: value})
 
     try:
-        assert isinstance(built(), Fig2Config)
+        assert isinstance(built(), LandscapeConfig)
     except ConfigError:
         with pytest.raises(ConfigError, match=r"\A[^\n]+\Z"):
             built()
@@ -420,6 +431,38 @@ def test_the_environment_does_not_change_the_results(reference, user, tmp_path):
 def test_published_values_are_shown_for_the_papers_setting_alone(reference):
     assert "published" not in reference[1]
     papers = {"model": {"name": "two_layer", "width": 100}, "optimizer": {"name": "gd"}}
-    assert fig2._is_papers(papers, 200)
-    assert not fig2._is_papers(papers, 100)
-    assert not fig2._is_papers(papers | {"optimizer": {"name": "adam"}}, 200)
+
+    def shown(t, **changes):
+        data = xarray.Dataset(attrs={"config": json.dumps(papers | changes)})
+        return set(report.published(data, t))
+
+    assert shown(200) == {"best", "best equal"}
+    assert shown(100) == set()
+    assert shown(200, optimizer={"name": "adam"}) == set()
+
+
+def test_the_floors_of_the_losses_are_saved(reference):
+    floors = {}
+    for loss in ("mse", "all_pairs"):
+        data = Results.load(reference[0] / f"results/fig2/{loss}.npz").to_xarray()
+        assert data.train_floor.dims == data.test_floor.dims == ("seed",)
+        floors[loss] = data.train_floor.values
+    assert (floors["mse"] == 0).all()
+    # The variance of each seed's own targets, by the rule from seed to data.
+    for seed, floor in enumerate(floors["all_pairs"]):
+        key_data, _ = jax.random.split(jax.random.key(seed))
+        y = np.sin(np.asarray(jax.random.normal(key_data, (5, 70))).mean(axis=0))[:50]
+        assert floor == pytest.approx(y.var(), rel=1e-5)
+
+
+def test_all_pairs_without_floors_are_refused_and_mse_is_drawn(reference, undrawn, tmp_path):
+    for loss in ("mse", "all_pairs"):
+        cfg = load("fig2", LandscapeConfig, [*SMALL, f"loss={loss}"])
+        (part,) = Fig2().plan(cfg)
+        data = Results.load(reference[0] / f"results/fig2/{loss}.npz").to_xarray()
+        older = data.drop_vars(["train_floor", "test_floor"])
+        if loss == "mse":
+            assert Fig2().report(part, older, cfg).lines == Fig2().report(part, data, cfg).lines
+        else:
+            with pytest.raises(ResultsError, match="saved without the loss's floors"):
+                Fig2().report(part, older, cfg)

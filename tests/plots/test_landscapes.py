@@ -1,16 +1,19 @@
-"""Figures: whole files that are not blank, and plotted arrays that equal the saved ones."""
+"""Figures: whole files that are not blank, and drawn arrays that equal the saved ones."""
 
 import json
 
 import numpy as np
 import pytest
 import xarray
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import LineCollection, PathCollection, QuadMesh
+from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
-from lora_theory.plots.landscapes import figure2
+from lora_theory.plots.landscapes import figure2, judges_figure
+from lora_theory.plots.maps import PAIRS, PUBLISHED, SET
 from lora_theory.plots.style import save
-from lora_theory.stats import landscapes
+from lora_theory.stats import landscapes, optima
+from lora_theory.stats.landscapes import JUDGES, Judge, landscape
 
 POINTS, SEEDS, STEPS = 7, 3, 40
 RATES = np.geomspace(1e-4, 10, POINTS)
@@ -57,18 +60,20 @@ def meshes(figure):
     ]
 
 
-def test_the_maps_are_the_saved_arrays():
+@pytest.mark.parametrize("q", [0.5, 0.75])
+def test_the_maps_are_the_quantiles_of_the_saved_arrays(q):
     saved = results()
-    drawn = meshes(figure2(saved, early=10, late=STEPS))
+    drawn = meshes(figure2(saved, early=10, late=STEPS, judge=Judge(q)))
     assert len(drawn) == 4
     wanted = [("train_loss", 10), ("test_loss", 10), ("train_loss", STEPS), ("test_loss", STEPS)]
     for name, t in wanted:
-        expected = saved[name].values[..., t].astype(np.float64).mean(axis=0).T
+        values = np.nan_to_num(saved[name].values[..., t].astype(np.float64), nan=np.inf)
+        expected = np.sort(values, axis=0)[1 if q == 0.5 else 2].T  # Of three seeds.
         matching = [
             mesh
             for mesh in drawn
             if np.array_equal(
-                np.ma.filled(mesh.get_array().reshape(POINTS, POINTS), np.nan), expected, True
+                np.ma.filled(mesh.get_array().reshape(POINTS, POINTS), np.inf), expected
             )
         ]
         assert len(matching) == 1, (name, t)
@@ -81,32 +86,88 @@ def test_train_and_test_share_one_stated_colour_scale():
     assert 0.5 in {high for _, high in norms}
 
 
+def pairs_of(saved, judge=JUDGES[0]):
+    land = landscape(saved, "test_loss", STEPS)
+    judged = judge.judge(land.losses)
+    return landscapes.best_pair(land, judged), landscapes.best_equal_pair(land, judged)
+
+
 def test_the_curves_are_the_saved_arrays():
     saved = results()
     figure = figure2(saved, early=10, late=STEPS)
-    mean = landscapes.seed_mean(saved, "test_loss", STEPS)
-    cells = landscapes.best_pair(saved, mean), landscapes.best_equal_pair(saved, mean)
     panels = [ax for ax in figure.subfigs[1].axes if ax.get_ylabel()]
     for ax, name in zip(panels, ("train_loss", "test_loss"), strict=True):
         lines = [line.get_ydata() for line in ax.lines]
-        for cell in cells:
+        for cell in pairs_of(saved):
             curves = saved[name].values[:, cell.i, cell.j].astype(np.float64)
-            for expected in (curves.mean(axis=0), *curves):
+            for expected in (np.median(curves, axis=0), *curves):
                 assert any(np.allclose(expected, line, rtol=1e-6) for line in lines)
         inset = ax.child_axes[0]
         assert inset.get_xlim() == (STEPS - STEPS // 10, STEPS)
 
 
+def panel(figure, title):
+    return next(ax for ax in figure.subfigs[0].axes if ax.get_title() == title)
+
+
+def outlines(ax, colour):
+    """The ends of all pieces of the outlines of one colour."""
+    found = [
+        lines
+        for lines in ax.collections
+        if isinstance(lines, LineCollection) and to_hex(lines.get_colors()[0]) == colour
+    ]
+    return [piece for lines in found for piece in lines.get_segments()]
+
+
 def test_the_marks_are_where_they_should_be():
     saved = results()
-    figure = figure2(saved, early=10, late=STEPS)
-    ax = next(a for a in figure.subfigs[0].axes if a.get_title() == f"test loss, t = {STEPS}")
-    crosses = next(line for line in ax.lines if line.get_marker() == "+")
-    i, j = np.nonzero(landscapes.near_best(landscapes.seed_mean(saved, "test_loss", STEPS)))
-    np.testing.assert_array_equal(crosses.get_xdata(), RATES[i])
-    np.testing.assert_array_equal(crosses.get_ydata(), RATES[j])
+    published = {"best": (1.29e-4, 2.78)}
+    ax = panel(figure2(saved, early=10, late=STEPS, published=published), f"test loss, t = {STEPS}")
+    for key, cell in zip(PAIRS, pairs_of(saved), strict=True):
+        marks = [line for line in ax.lines if line.get_color() == PAIRS[key][0]]
+        assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(cell.eta_a, cell.eta_b)]
+    (cross,) = [line for line in ax.lines if line.get_color() == PUBLISHED]
+    assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (1.29e-4, 2.78)
     diagonal = next(line for line in ax.lines if line.get_linestyle() == "--")
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+
+
+@pytest.mark.parametrize("seeds", [3, 20])
+def test_the_set_of_cells_is_outlined_where_there_are_seeds_enough(seeds):
+    saved = results(seeds=seeds)
+    ax = panel(figure2(saved, early=10, late=STEPS), f"test loss, t = {STEPS}")
+    drawn = outlines(ax, SET)
+    found = optima.unbeaten(landscape(saved, "test_loss", STEPS).losses, JUDGES[0])
+    assert (found is None) == (seeds == 3)
+    if found is None:
+        assert drawn == []
+        return
+    # As many pieces as there are neighbours on different sides, the grid's outside being out.
+    padded = np.pad(found, 1).astype(int)
+    assert len(drawn) == sum(int(np.abs(np.diff(padded, axis=axis)).sum()) for axis in (0, 1))
+
+
+def test_the_legend_says_that_few_seeds_have_no_interval():
+    for seeds, expected in ((3, True), (6, False)):
+        figure = figure2(results(seeds=seeds), early=10, late=STEPS)
+        words = [text.get_text() for legend in figure.subfigs for text in legend.legends[0].texts]
+        assert any("no interval" in word for word in words) is expected
+
+
+def test_the_cloud_shows_where_the_best_cell_jumps():
+    saved = results(seeds=8)
+    figure = judges_figure(saved, curve="test_loss", t=STEPS)
+    land = landscape(saved, "test_loss", STEPS)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:5] == [*map(str, JUDGES), "mean, as in the paper"]
+    for ax, judge in zip(figure.axes, (*JUDGES, None), strict=False):
+        shares = optima.cloud(land.losses, judge)
+        (discs,) = [c for c in ax.collections if isinstance(c, PathCollection)]
+        areas = discs.get_sizes()
+        assert areas.sum() == pytest.approx(areas.max() * shares.sum() / shares.max())
+        i, j = np.nonzero(shares)
+        np.testing.assert_array_equal(discs.get_offsets(), np.stack([RATES[i], RATES[j]], axis=1))
 
 
 def test_the_files_exist_and_are_not_blank(tmp_path):
@@ -145,6 +206,8 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
 def test_odd_grids_are_drawn_without_warning(odd, tmp_path):
     figure = figure2(odd, early=10, late=STEPS)
     assert all(p.stat().st_size > 1000 for p in save(figure, tmp_path / "odd", dpi=40))
+    judges_figure(odd, curve="test_loss", t=STEPS).savefig(tmp_path / "judges.png", dpi=40)
+    assert (tmp_path / "judges.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("early", "late"), [(0, 1), (1, 1), (10, 5), (40, 40)])

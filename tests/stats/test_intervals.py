@@ -1,9 +1,20 @@
 """Intervals cover as often as they say."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from lora_theory.stats.intervals import mean_interval, resampled_seeds, student
+from lora_theory.stats.intervals import (
+    fewest_seeds,
+    mean_interval,
+    quantile,
+    quantile_interval,
+    resampled_seeds,
+    student,
+)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])
@@ -45,3 +56,111 @@ def test_resampled_seeds_are_drawn_with_replacement():
     # A draw of S of S with replacement leaves out 1/e of them.
     left_out = np.mean([50 - len(set(row)) for row in draws.tolist()]) / 50
     assert left_out == pytest.approx(np.exp(-1), abs=0.02)
+
+
+# --- Quantiles ---
+
+REPEATS = 10_000
+
+
+def with_infinity(rng, shape):
+    """A third of samples diverge: the median is the ¾ quantile of the rest, the ¾ quantile ∞."""
+    return np.where(rng.random(shape) < 1 / 3, np.inf, rng.normal(size=shape))
+
+
+def with_ties(rng, shape):
+    return np.round(rng.normal(size=shape))
+
+
+# A law, how to draw from it, its median and 75 % quantile.
+LAWS = {
+    "normal": (lambda rng, shape: rng.normal(3, 2, shape), *stats.norm(3, 2).ppf([0.5, 0.75])),
+    "Cauchy": (lambda rng, shape: rng.standard_cauchy(shape), *stats.cauchy.ppf([0.5, 0.75])),
+    "with ∞": (with_infinity, stats.norm.ppf(0.75), np.inf),
+    "ties": (with_ties, 0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("seeds", [6, 13, 15, 64])
+@pytest.mark.parametrize("law", LAWS)
+def test_quantile_intervals_cover_whatever_the_law(law, seeds):
+    draw, *truths = LAWS[law]
+    draws = draw(np.random.default_rng(1), (seeds, REPEATS))
+    for q, truth in zip((0.5, 0.75), truths, strict=True):
+        found = quantile_interval(draws, q)
+        if q == 0.75 and seeds < 13:
+            assert np.isnan(found.low).all()
+            assert np.isnan(found.high).all()
+            continue
+        covered = ((found.low <= truth) & (truth <= found.high)).mean()
+        assert covered >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / REPEATS)
+
+
+@pytest.mark.parametrize(("seeds", "low", "high"), [(6, 1, 6), (15, 4, 12), (64, 24, 41)])
+def test_the_ends_are_those_of_the_tables_of_the_sign_test(seeds, low, high):
+    found = quantile_interval(np.random.default_rng(0).permutation(seeds) + 1.0)
+    assert (found.low, found.high) == (low, high)
+
+
+@pytest.mark.parametrize(("q", "confidence"), [(0.5, 0.95), (0.75, 0.95), (0.9, 0.9), (0.2, 0.99)])
+def test_the_ends_are_the_nearest_that_the_binomial_law_allows(q, confidence):
+    """By exact fractions: one order statistic nearer would miss too often."""
+    exact, tail = Fraction(str(q)), (1 - Fraction(str(confidence))) / 2
+    for seeds in range(1, 70):
+        chance = [math.comb(seeds, k) * exact**k * (1 - exact) ** (seeds - k) for k in range(seeds)]
+        below = [sum(chance[: k + 1]) for k in range(seeds)]
+        lows = [k for k in range(seeds) if below[k] <= tail]
+        highs = [k for k in range(seeds) if 1 - below[k] <= tail]
+        found = quantile_interval(np.arange(float(seeds)), q, confidence)
+        if lows and highs:
+            assert (found.low, found.high) == (lows[-1], highs[0])
+            assert seeds >= fewest_seeds(q, confidence)
+        else:
+            assert np.isnan([found.low, found.high]).all()
+            assert seeds < fewest_seeds(q, confidence)
+
+
+def test_a_bootstrap_of_six_does_not_cover_the_ends_it_claims():
+    """Control: percentiles of resampled medians."""
+    draws = np.random.default_rng(2).normal(size=(6, 2000))
+    resampled = np.median(draws[resampled_seeds(6, 200)], axis=1)
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    assert ((low <= 0) & (high >= 0)).mean() < 0.93
+
+
+@pytest.mark.parametrize("q", ["0.5", "0.75", "0.1", "0.7", "0.55", "0.95"])
+def test_quantiles_are_order_statistics(q):
+    """By exact fractions: the sample where S q lies, or the mean of both beside an integer."""
+    share = Fraction(q)
+    rng = np.random.default_rng(0)
+    for seeds in [*range(1, 25), 100]:
+        samples = rng.normal(size=seeds)
+        ordered, place = sorted(samples.tolist()), share * seeds
+        expected = ordered[math.ceil(place) - 1]
+        if place.denominator == 1 and place < seeds:
+            expected = (ordered[int(place) - 1] + ordered[int(place)]) / 2
+        assert quantile(samples, float(q)) == expected
+
+
+def test_infinity_is_never_averaged_away():
+    samples = np.array([1.0, 2.0, np.inf, np.inf])
+    assert quantile(samples) == np.inf
+    assert quantile(samples[:3]) == 2
+    found = quantile_interval(np.repeat(samples, 4))
+    assert (found.low, found.high) == (1.0, np.inf)
+    assert np.isinf(quantile_interval(np.full((6, 2), np.inf)).low).all()
+
+
+def test_the_order_of_samples_is_no_matter():
+    samples = np.random.default_rng(0).normal(size=(15, 4))
+    for one, other in zip(
+        quantile_interval(samples), quantile_interval(samples[::-1]), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_few_samples_have_a_quantile_and_no_interval(seeds):
+    found = quantile_interval(np.ones((seeds, 2)))
+    assert (found.value == 1).all()
+    assert np.isnan([found.low, found.high]).all()

@@ -137,8 +137,8 @@ def test_help_starts_no_jax(environment):
 
 
 def test_load_composes_for_notebooks_and_refuses_in_the_same_words():
-    from experiments.fig2 import Fig2Config
+    from experiments.landscape.experiment import LandscapeConfig
 
-    assert load("fig2", Fig2Config, ["seeds=4..5"]).seeds == (4, 5)
+    assert load("fig2", LandscapeConfig, ["seeds=4..5"]).seeds == (4, 5)
     with pytest.raises(ConfigError, match="steps: must be an integer"):
-        load("fig2", Fig2Config, ["steps=-1"])
+        load("fig2", LandscapeConfig, ["steps=-1"])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from experiments.bench import BenchConfig
 from experiments.claims.experiment import ClaimsConfig
-from experiments.fig2 import Fig2Config
 from experiments.lab import schema
 from experiments.lab.schema import (
     ConfigError,
@@ -24,6 +23,7 @@ from experiments.lab.schema import (
     roles,
     science,
 )
+from experiments.landscape.experiment import LandscapeConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def test_roles_are_those_of_the_fields():
     }
 
 
-@pytest.mark.parametrize("config", [Fig2Config, ClaimsConfig])
+@pytest.mark.parametrize("config", [LandscapeConfig, ClaimsConfig])
 def test_every_field_of_every_experiment_has_a_role(config):
     found = roles(config)
     assert found["out"] is Role.PLACE

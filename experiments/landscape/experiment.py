@@ -1,0 +1,309 @@
+"""A landscape over (η_A, η_B): its config, its pieces of work, and the way to its report."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from experiments import registry
+from experiments.lab import schema
+from experiments.lab.experiment import Arrays, Experiment, Part, Report
+from experiments.lab.schema import (
+    ConfigError,
+    drawing,
+    integer,
+    layout,
+    number,
+    one_of,
+    optional,
+    part,
+    science,
+)
+from experiments.registry import ModelConfig
+from lora_theory.stats.landscapes import AROUND, CURVES, Judge
+from lora_theory.store.dataset import Layout
+from lora_theory.store.files import ResultsError
+
+if TYPE_CHECKING:
+    import jax
+    from xarray import Dataset
+
+    from lora_theory.train.devices import Policy
+    from lora_theory.train.sweep import Problem
+
+_PIECE_BYTES = 2**26  # No piece holds more, however many steps there are.
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """Which task, and how many samples it has."""
+
+    name: str | None = science(optional(one_of(*registry.TASKS)))
+    n_train: int = science(integer(1, 10**7))
+    n_test: int = science(integer(1, 10**7))
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The base of LoRA+."""
+
+    name: str = science(one_of(*registry.OPTIMIZERS))
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisConfig:
+    """Rates of one factor: `points` of a logarithmic grid from low to high, times n^power."""
+
+    points: int = science(integer(1, 4096))
+    low: float = science(schema.rate())
+    high: float = science(schema.rate())
+    power: float = science(number(-10, 10))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """The grid of rates: what both axes have in common, and each axis."""
+
+    points: int = science(integer(1, 4096))
+    low: float = science(schema.rate())
+    high: float = science(schema.rate())
+    a: AxisConfig
+    b: AxisConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """How the sweep is laid on the machine; null means chosen by `devices.resolve_policy`."""
+
+    policy: str | None = science(optional(one_of("cores", "batch")), chosen=True)
+    micro_batch: int | None = science(optional(integer(1, 10**6)), chosen=True)
+    sample_block: int | None = science(optional(integer(1, 10**8)), chosen=True)
+    devices: int | None = layout(optional(integer(1, 1024)))
+    chunk: int = layout(integer(1, 10**7))
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeConfig:
+    """What decides which cell is the best, at t = plot.late; other judges are shown beside it."""
+
+    curve: str = drawing(one_of(*CURVES))
+    quantile: float = drawing(number(0.01, 0.99))
+    around: str = drawing(one_of(*AROUND))
+
+    def judge(self) -> Judge:
+        """The same as a judge."""
+        return Judge(self.quantile, self.around)  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotConfig:
+    """What the figure shows: the two times of the heatmaps, and the colour range at each."""
+
+    early: int = drawing(integer(0, 10**9))
+    late: int = drawing(integer(1, 10**9))
+    early_cap: float | None = drawing(optional(schema.positive()))
+    late_cap: float | None = drawing(optional(schema.positive()))
+    dpi: int = drawing(integer(30, 1200))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LandscapeConfig(schema.Common):
+    """Everything that decides a landscape; see `conf/fig2.yaml` for the paper's values."""
+
+    model: ModelConfig = schema.variant(registry.schemas())
+    task: TaskConfig
+    optimizer: OptimizerConfig
+    grid: GridConfig
+    loss: tuple[str, ...] = part(schema.some_of(*registry.LOSSES))
+    seeds: schema.Seeds = science(schema.seeds())
+    steps: int = science(integer(1, 10**9))
+    engine: EngineConfig
+    judge: JudgeConfig
+    plot: PlotConfig
+
+    def __post_init__(self) -> None:
+        for name, axis in (("grid", self.grid), ("grid.a", self.grid.a), ("grid.b", self.grid.b)):
+            _check_axis(name, axis)
+        if self.plot.late > self.steps:
+            raise ConfigError("plot.late", f"must be at most steps = {self.steps}", self.plot.late)
+
+
+class Piece(NamedTuple):
+    """Some cells of one seed under one loss."""
+
+    loss: str
+    seed: int
+    start: int
+    stop: int
+
+
+class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
+    """One part, and one results file, a loss; a piece is some cells of one seed."""
+
+    schema = LandscapeConfig
+
+    def plan(self, cfg: LandscapeConfig) -> list[Part[Piece]]:
+        """Cells in the order of the results' memory: seed, η_A, η_B."""
+        cells = cfg.grid.a.points * cfg.grid.b.points
+        size = max(1, min(cfg.engine.chunk, _PIECE_BYTES // (8 * (cfg.steps + 1))))
+        places = [
+            (seed, start, min(start + size, cells))
+            for seed in cfg.seeds
+            for start in range(0, cells, size)
+        ]
+        return [
+            Part(
+                loss,
+                {f"seed={i},cells={j}-{k}": Piece(loss, i, j, k) for i, j, k in places},
+                {"loss": loss},
+            )
+            for loss in cfg.loss
+        ]
+
+    def start(self, cfg: LandscapeConfig) -> dict[str, Any]:
+        """The devices and the engine's policy."""
+        _devices(cfg)
+        policy = _policy(cfg)._asdict()
+        return {"engine": {"policy": policy.pop("name"), **policy}}
+
+    def run(self, piece: Piece, cfg: LandscapeConfig) -> Arrays:
+        """Losses of the cells at every step, where runs diverged, and the floors of the losses."""
+        from lora_theory.data.synthetic import objective
+        from lora_theory.train import sweep
+
+        problem = _problem(cfg.model, cfg.task, piece.seed)
+        loss = registry.resolve(registry.LOSSES[piece.loss])
+        curves = sweep.sweep_cells(
+            problem,
+            cells(cfg)[piece.start : piece.stop],
+            optimizer=registry.optimizer(cfg.optimizer.name),
+            loss=loss,
+            steps=cfg.steps,
+            policy=_policy(cfg),
+            devices=_devices(cfg),
+        )
+        floors = np.asarray(objective(problem.data, loss).offset, np.float32)
+        each = (piece.stop - piece.start, 1)
+        train_floor, test_floor = np.tile(floors, each).T
+        return curves._asdict() | {"train_floor": train_floor, "test_floor": test_floor}
+
+    def units(self, piece: Piece) -> int:
+        """Runs."""
+        return piece.stop - piece.start
+
+    def marks(self, arrays: Arrays) -> Mapping[str, int]:
+        """How many runs diverged."""
+        return {"diverged": int((arrays["diverged_at"] >= 0).sum()) if arrays else 0}
+
+    def layout(self, part: Part[Piece], cfg: LandscapeConfig) -> Layout:
+        """Losses over seeds, rates and steps."""
+        eta_a, eta_b = rates(cfg)
+        cell = ("seed", "eta_a", "eta_b")
+        coords: dict[str, Any] = {
+            "eta_a": eta_a,
+            "eta_b": eta_b,
+            "seed": cfg.seeds,
+            "step": range(cfg.steps + 1),
+        }
+        variables: dict[str, tuple[tuple[str, ...], str]] = {
+            **dict.fromkeys(CURVES, ((*cell, "step"), "float32")),
+            "diverged_at": (cell, "int32"),
+            **dict.fromkeys(("train_floor", "test_floor"), (("seed",), "float32")),
+        }
+        return Layout(coords, variables, cell)
+
+    def report(self, part: Part[Piece], results: "Dataset", cfg: LandscapeConfig) -> Report:
+        """The figures of one loss, and what they say in words."""
+        from experiments.landscape import report
+        from lora_theory.plots.landscapes import figure2, judges_figure
+
+        if part.name == "all_pairs" and "train_floor" not in results:
+            raise ResultsError("all_pairs.npz: saved without the loss's floors; run it anew")
+        plot, judge, curve = cfg.plot, cfg.judge.judge(), cfg.judge.curve
+        published = report.published(results, plot.late)
+        figure = figure2(
+            results,
+            early=plot.early,
+            late=plot.late,
+            judge=judge,
+            curve=curve,
+            early_cap=plot.early_cap,
+            late_cap=plot.late_cap,
+            published={name: (p.eta_a, p.eta_b) for name, p in published.items()},
+        )
+        beside = judges_figure(results, curve=curve, t=plot.late)
+        return Report(
+            report.lines(results, curve, plot.late, judge),
+            {f"{self.name}_{part.name}": figure, f"{self.name}_{part.name}_judges": beside},
+        )
+
+
+def rates(cfg: LandscapeConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The rates of A and of B: evenly spaced in log η, times a power of n."""
+    n = float(cfg.model.width)
+    eta_a, eta_b = (
+        np.geomspace(axis.low, axis.high, axis.points) * n**axis.power
+        for axis in (cfg.grid.a, cfg.grid.b)
+    )
+    return eta_a, eta_b
+
+
+def cells(cfg: LandscapeConfig) -> np.ndarray:
+    """All pairs (η_A, η_B), η_B running fastest: (cells, 2)."""
+    return np.stack(np.meshgrid(*rates(cfg), indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+@functools.lru_cache(maxsize=2)
+def _problem(model: ModelConfig, task: TaskConfig, seed: int) -> "Problem":
+    from lora_theory.train.keys import seed_key
+
+    return _drawn(model, task)(seed_key(seed))
+
+
+@functools.cache
+def _drawn(model: ModelConfig, task: TaskConfig) -> Any:
+    """key -> problem, compiled: op by op, forty small compilations would take two seconds."""
+    import jax
+
+    options = {"n_train": task.n_train, "n_test": task.n_test}
+    return jax.jit(registry.draw(model, task.name, options))
+
+
+def _devices(cfg: LandscapeConfig) -> "list[jax.Device]":
+    from lora_theory.train import devices
+
+    devices.pin_numerics()
+    try:
+        return devices.start_devices(cfg.engine.devices)
+    except ValueError as error:
+        allowed = str(error).removeprefix("devices: ").partition(" (got")[0]
+        raise ConfigError("engine.devices", allowed, cfg.engine.devices) from None
+
+
+def _policy(cfg: LandscapeConfig) -> "Policy":
+    """The engine's policy, every null of the config resolved."""
+    from lora_theory.train.devices import resolve_policy
+
+    engine, samples = cfg.engine, cfg.task.n_train + cfg.task.n_test
+    return resolve_policy(
+        cfg.model.width,
+        samples,
+        name=engine.policy,
+        micro_batch=engine.micro_batch,
+        sample_block=engine.sample_block,
+    )
+
+
+def _check_axis(name: str, axis: GridConfig | AxisConfig) -> None:
+    if axis.low > axis.high or (axis.low == axis.high and axis.points > 1):
+        raise ConfigError(f"{name}.high", f"must be above {name}.low = {axis.low:g}", axis.high)
+    if axis.points > 1 and math.log(axis.high / axis.low) / (axis.points - 1) < 1e-5:
+        raise ConfigError(
+            f"{name}.points", "must leave neighbouring rates 0.001 % apart", axis.points
+        )
+
+
+registry.offer_models()

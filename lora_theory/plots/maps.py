@@ -1,0 +1,159 @@
+"""Maps of a loss over (η_A, η_B): the map itself, sets of cells and pairs on it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from lora_theory.stats import landscapes, optima
+from lora_theory.stats.landscapes import Cell, Judge, Landscape
+
+DIVERGED = "#c8c8c8"
+DIAGONAL = "#ff8c00"
+NEAR: dict[float, tuple[str, Any]] = {0.01: ("#ff2020", "-"), 0.05: ("#ff2020", ":")}
+SET = "#000000"
+SHARES = (0.1, 0.5, 0.9)
+PUBLISHED = "#d000d0"
+PAIRS = {"best pair": ("#1f4e9c", "-"), "best equal pair": ("#d95f02", "--")}
+MARKS = {"best pair": ("*", 8.0), "best equal pair": ("D", 4.5)}
+
+Pairs = dict[str, Cell]
+Rates = Mapping[str, tuple[float, float]]
+
+
+def best_pairs(land: Landscape, judge: Judge) -> Pairs:
+    """The best pair and the best equal pair, as far as any cell trains."""
+    judged = judge.judge(land.losses)
+    found = landscapes.best_pair(land, judged), landscapes.best_equal_pair(land, judged)
+    return {key: cell for key, cell in zip(PAIRS, found, strict=True) if cell is not None}
+
+
+def draw_map(ax: Axes, land: Landscape, judged: np.ndarray, norm: LogNorm) -> Any:
+    """One map (G_a, G_b) of a loss on log-log axes: η_A to the right, η_B up.
+
+    Cells where the judge has diverged have a colour of their own; contours are shares of seeds
+    that diverge; outlines are the cells within 1 % and 5 % of the best; the dashed line is
+    η_A = η_B. Returns the mesh, whose array is the map.
+    """
+    colours = mpl.colormaps["viridis_r"].with_extremes(bad=DIVERGED)
+    edges_a, edges_b = _edges(land.eta_a), _edges(land.eta_b)
+    shown = np.where(np.isfinite(judged), judged, np.nan)
+    mesh = ax.pcolormesh(edges_a, edges_b, shown.T, cmap=colours, norm=norm, rasterized=True)
+    log_axes(ax, land)
+    if min(judged.shape) > 1:
+        with np.errstate(all="ignore"):
+            ax.contour(
+                land.eta_a,
+                land.eta_b,
+                land.diverged.T,
+                levels=SHARES,
+                colors="white",
+                linewidths=(0.4, 0.8, 1.2),
+            )
+    for within, (colour, dash) in NEAR.items():
+        _outline(ax, land, landscapes.near_best(judged, within), colour, dash, 1.0)
+    return mesh
+
+
+def colour_range(maps: list[np.ndarray], start: float, cap: float | None = None) -> LogNorm:
+    """One logarithmic colour scale for several maps, from their least loss to the cap."""
+    values = np.concatenate([m[np.isfinite(m)] for m in maps])
+    if values.size == 0 or values.max() <= 0:
+        return LogNorm(0.1, 1.0, clip=True)
+    if cap is None:
+        cap = float(min(start, values.max()))
+    low = max(float(values.min()), cap * 1e-6)
+    return LogNorm(low, max(cap, low * 1.01), clip=True)
+
+
+def log_axes(ax: Axes, land: Landscape) -> None:
+    """Log-log axes over the grid, with the line η_A = η_B."""
+    edges_a, edges_b = _edges(land.eta_a), _edges(land.eta_b)
+    ax.set(xscale="log", yscale="log", xlim=edges_a[[0, -1]], ylim=edges_b[[0, -1]])
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(numticks=6))
+        axis.set_minor_locator(NullLocator())
+    low, high = max(edges_a[0], edges_b[0]), min(edges_a[-1], edges_b[-1])
+    ax.plot([low, high], [low, high], "--", color=DIAGONAL, linewidth=1.0)
+
+
+def draw_set(ax: Axes, land: Landscape, judge: Judge) -> None:
+    """Outlines of the cells that may be the best pair, and the best equal pair; nothing where
+    there are too few seeds.
+    """
+    for found, colour in (
+        (optima.unbeaten(land.losses, judge), SET),
+        (optima.unbeaten_equal(land, judge), PAIRS["best equal pair"][0]),
+    ):
+        if found is not None:
+            _outline(ax, land, found, colour, "-", 1.4)
+
+
+def draw_pairs(ax: Axes, pairs: Pairs, published: Rates) -> None:
+    """Marks on the pairs, and crosses on the published ones."""
+    for key, cell in pairs.items():
+        ax.plot(
+            cell.eta_a,
+            cell.eta_b,
+            MARKS[key][0],
+            color=PAIRS[key][0],
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            markersize=MARKS[key][1],
+            zorder=5,
+        )
+    for rates in published.values():
+        ax.plot(*rates, "x", color=PUBLISHED, markersize=4.5, markeredgewidth=1.1, zorder=5)
+
+
+def _outline(
+    ax: Axes, land: Landscape, cells: np.ndarray, colour: str, dash: str, width: float
+) -> None:
+    """The boundary of a set of cells (G_a, G_b)."""
+    edges_a, edges_b = _edges(land.eta_a), _edges(land.eta_b)
+    inside = np.pad(cells, 1)
+    i, j = np.nonzero(inside[1:, 1:-1] != inside[:-1, 1:-1])
+    lines = [
+        ((edges_a[k], edges_b[m]), (edges_a[k], edges_b[m + 1])) for k, m in zip(i, j, strict=True)
+    ]
+    i, j = np.nonzero(inside[1:-1, 1:] != inside[1:-1, :-1])
+    lines += [
+        ((edges_a[k], edges_b[m]), (edges_a[k + 1], edges_b[m])) for k, m in zip(i, j, strict=True)
+    ]
+    ax.add_collection(
+        LineCollection(lines, colors=colour, linestyles=dash, linewidths=width, zorder=4),
+        autolim=False,
+    )
+
+
+def pair_marks() -> list[Any]:
+    """Handles of the pairs for a legend."""
+    return [
+        Line2D(
+            [],
+            [],
+            color=PAIRS[key][0],
+            marker=MARKS[key][0],
+            markersize=MARKS[key][1],
+            markeredgecolor="white",
+            linestyle="",
+            label=key,
+        )
+        for key in PAIRS
+    ]
+
+
+def _edges(rates: np.ndarray) -> np.ndarray:
+    """Edges of cells centred, in log η, on the rates."""
+    if rates.size == 1:
+        return rates[0] * np.array([0.5, 2.0])
+    logs = np.log(rates)
+    middle = (logs[1:] + logs[:-1]) / 2
+    ends = (2 * logs[0] - middle[0], 2 * logs[-1] - middle[-1])
+    return np.exp(np.concatenate([[ends[0]], middle, [ends[1]]]))

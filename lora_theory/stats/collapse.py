@@ -1,0 +1,258 @@
+"""Landscape collapse: the exponents under which the maps of several widths fall on one another.
+
+A map M_n(log η_A, log η_B), as the log of a judged loss, is given at several widths on one raw
+grid. If everything moves as η_A ∝ n^c_a, η_B ∝ n^c_b, then
+
+    M_n(log η_A + c_a log n, log η_B + c_b log n) does not depend on n.
+
+Every cell of every width is compared with the place that (c_a, c_b) assigns to it at every other
+width. The raw grid is the same for all: a window that moves with n would impose its own exponents.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+from lora_theory.stats.intervals import CONFIDENCE, resampled_seeds, student
+from lora_theory.stats.landscapes import Landscape
+
+Exponents = tuple[float, float]
+
+_BOUND = 2.0  # Exponents from −2 to 2 are tried …
+_STEPS = (0.25, 0.1, 0.04, 0.015, 0.005)  # … at first so far apart, then nearer to the best.
+_OVERLAP = 0.25  # Exponents that leave less than this share of the cells to compare are not tried.
+_STEEP = 2.0  # A cell counts where the map is steeper than so many standard errors of its slope.
+_PLACED = 0.05  # Cells: nearer than this, maps that are known on a grid can not be placed.
+_FEWEST = 8  # With fewer cells that count a family is flat.
+
+
+class Collapse(NamedTuple):
+    """The exponents of a family of maps, and how well they make it collapse.
+
+    Attributes:
+        exponents: (c_a, c_b) of the best fit; NaN for a family that is flat throughout, and for an
+            axis of one cell.
+        low, high: their intervals over seeds; NaN where a width has one seed.
+        left: scaling -> the share of the variance that it leaves, 0 for a perfect collapse, about
+            1 for maps that have nothing in common: of "fit", "none" (0, 0), and what is given,
+            all on the same cells. NaN where they have none in common.
+        cells: how many cells count, over all widths.
+    """
+
+    exponents: Exponents
+    low: Exponents
+    high: Exponents
+    left: dict[str, float]
+    cells: int
+
+    def determined(self, widest: float = 1.0) -> tuple[bool, bool]:
+        """Whether each exponent has an interval no wider than this."""
+        a, b = (high - low <= widest for low, high in zip(self.low, self.high, strict=True))
+        return bool(a), bool(b)
+
+
+def log_losses(land: Landscape) -> np.ndarray:
+    """log2 of the losses, (S, G_a, G_b), each at most that seed's loss at t = 0, as is a diverged
+    run: finite everywhere.
+    """
+    known = np.isfinite(land.start)
+    start = np.where(known, land.start, land.start[known].max())
+    capped = np.minimum(land.losses, start[:, None, None])
+    return np.log2(np.maximum(capped, np.finfo(float).tiny))
+
+
+def mean_map(logs: np.ndarray) -> np.ndarray:
+    """The mean over seeds of bounded log losses: a diverged run counts as untrained.
+
+    The edge of stability is sharp in each seed; averaged over seeds it lies between cells, where a
+    median's jumps from one cell to the next: that costs a bias of a fraction of a cell over the
+    whole range of widths.
+    """
+    return np.asarray(logs.mean(axis=0))
+
+
+def collapse(
+    logs: Sequence[np.ndarray],
+    log2_widths: Sequence[float] | np.ndarray,
+    *,
+    steps: tuple[float, float] = (1.0, 1.0),
+    given: Mapping[str, Exponents] | None = None,
+    judge: Callable[[np.ndarray], np.ndarray] = mean_map,
+    resamples: int = 200,
+    confidence: float = CONFIDENCE,
+) -> Collapse:
+    """Fit (c_a, c_b) to the maps of several widths, with bootstrap intervals over seeds.
+
+    The misfit is the mean square of M_n − M_n' over all cells that count, at all pairs of widths;
+    a cell counts where its map is not flat, compared with the noise of its slope over seeds
+    (anything collapses where nothing changes). Between cells maps are interpolated linearly, which
+    displaces an edge by some hundredths of a cell: intervals have that much in addition.
+
+    Args:
+        logs: a width each, (S, G_a, G_b), finite, as `log_losses` gives them; seeds are those of
+            one list, of which a width with fewer has the beginning.
+        log2_widths: (W,) log2 n, ascending, at least two.
+        steps: log2 of the ratio of neighbouring rates on either axis.
+        given: scalings by name that are compared with the fit, as {"theory": (-1, 0)}.
+        judge: seeds' maps (S, G_a, G_b) -> one (G_a, G_b); `quantile` for the median's.
+        resamples: draws of seeds, the same at all widths; without any there are no intervals.
+        confidence: of the intervals.
+
+    Raises:
+        ValueError: fewer than two widths, widths that do not ascend, maps of different grids.
+
+    >>> a, b = np.meshgrid(np.arange(-12.0, 1), np.arange(-8.0, 5), indexing="ij")
+    >>> def family(n):  # a basin that moves as n^−1, n^(1/2)
+    ...     return (0.1 * (a + n) ** 2 + 0.1 * (b - 0.5 * n) ** 2)[None].repeat(6, axis=0)
+    >>> collapse([family(n) for n in (3, 4, 5)], (3, 4, 5), resamples=2).exponents
+    (-1.0, 0.5)
+    """
+    widths = np.asarray(log2_widths, float)
+    if len(widths) < 2 or (np.diff(widths) <= 0).any() or len(logs) != len(widths):
+        raise ValueError(f"log2_widths: must be at least two and ascend (got {list(log2_widths)})")
+    if len({log.shape[1:] for log in logs}) > 1:
+        raise ValueError("logs: all widths must have one grid")
+    maps = np.stack([judge(log) for log in logs])
+    steep = _steep(maps, logs)
+    if steep.sum() < _FEWEST:
+        nothing = (np.nan, np.nan)
+        return Collapse(nothing, nothing, nothing, {}, int(steep.sum()))
+    family = _Family(maps, steep, widths, steps)
+    best = family.fit()
+    low = high = np.full(2, np.nan)
+    if resamples and min(len(log) for log in logs) > 1:
+        draws = resampled_seeds(max(len(log) for log in logs), resamples)
+        found = [
+            family.of(np.stack([judge(_drawn(log, draw)) for log in logs])).fit() for draw in draws
+        ]
+        tail = (1 - confidence) / 2
+        stretch = _stretch(min(len(log) for log in logs), confidence)
+        ends = best + stretch * (np.quantile(found, (tail, 1 - tail), axis=0) - best)
+        placed = _PLACED * np.array(steps) / (widths[-1] - widths[0])
+        low, high = ends[0] - placed, ends[1] + placed
+    scalings = {"fit": best, "none": (0.0, 0.0), **(given or {})}
+    axes = np.where(np.array(maps.shape[1:]) > 1, 0.0, np.nan)  # One row says nothing of c_a.
+    fit, least, most = ((float(a), float(b)) for a, b in (best + axes, low + axes, high + axes))
+    return Collapse(fit, least, most, family.variance_left(scalings), int(steep.sum()))
+
+
+def _stretch(seeds: int, confidence: float) -> float:
+    """By how much a bootstrap over so few seeds is too narrow: as Student's t to the normal.
+
+    >>> round(_stretch(6, 0.95), 2), round(_stretch(1000, 0.95), 2)
+    (1.44, 1.0)
+    """
+    normal = float(ndtri((1 + confidence) / 2))
+    return student(seeds, confidence) / normal * float(np.sqrt(seeds / (seeds - 1)))
+
+
+def _drawn(log: np.ndarray, draw: np.ndarray) -> np.ndarray:
+    """The drawn seeds that this width has."""
+    had = draw[draw < len(log)]
+    return log[had] if had.size else log
+
+
+def _steep(maps: np.ndarray, logs: Sequence[np.ndarray]) -> np.ndarray:
+    """Which cells (W, G_a, G_b) lie where their map is not flat, given the seeds' maps.
+
+    The noise of a slope is the standard error of the seeds' own slopes.
+    """
+    slope, noise = np.zeros(maps.shape), np.zeros(maps.shape)
+    for axis in (1, 2):
+        if maps.shape[axis] > 1:
+            slope += np.gradient(maps, axis=axis) ** 2
+            for at, log in zip(noise, logs, strict=True):
+                slopes = np.gradient(log, axis=axis)
+                at += slopes.var(axis=0, ddof=min(1, len(log) - 1)) / len(log)
+    return slope > np.maximum(_STEEP**2 * noise, 1e-12)
+
+
+class _Family(NamedTuple):
+    """Maps (W, G_a, G_b) of several widths, and which of their cells count."""
+
+    maps: np.ndarray
+    counts: np.ndarray
+    widths: np.ndarray
+    steps: tuple[float, float]
+
+    def of(self, maps: np.ndarray) -> "_Family":
+        """Other maps, the same cells."""
+        return self._replace(maps=maps)
+
+    def fit(self) -> Exponents:
+        """The exponents of least misfit."""
+        best, reach = np.zeros(2), round(_BOUND / _STEPS[0])
+        for step, following in zip(_STEPS, (*_STEPS[1:], _STEPS[-1]), strict=True):
+            axes = [middle + step * np.arange(-reach, reach + 1) for middle in best]
+            axis_a, axis_b = (axis[np.abs(axis) <= _BOUND + 1e-9] for axis in axes)
+            misfit = self._misfit(axis_a, axis_b)
+            i, j = np.unravel_index(np.argmin(misfit), misfit.shape)
+            best = np.array([axis_a[i], axis_b[j]])
+            reach = round(step / following)
+        return round(float(best[0]), 3) + 0.0, round(float(best[1]), 3) + 0.0
+
+    def variance_left(self, scalings: Mapping[str, Exponents]) -> dict[str, float]:
+        """The misfit of each scaling in units of twice the variance, on cells that all compare."""
+        left, _, _ = self._pairs()
+        squares, valid = [], self.counts[left]
+        for c_a, c_b in scalings.values():
+            square, inside_a, inside_b = self._squares(np.array([c_a]), np.array([c_b]))
+            squares.append(square[:, 0, :, 0])
+            valid = valid & inside_a[:, 0, :, None] & inside_b[:, 0, None, :]
+        if not valid.any():
+            return dict.fromkeys(scalings, np.nan)
+        unit = max(2 * float(self.maps[left][valid].var()), np.finfo(float).tiny)
+        return {
+            name: float(square[valid].mean()) / unit
+            for name, square in zip(scalings, squares, strict=True)
+        }
+
+    def _misfit(self, c_a: np.ndarray, c_b: np.ndarray) -> np.ndarray:
+        """Mean square difference over the cells that count, (K_a, K_b) for all pairs of exponents;
+        ∞ without enough cells.
+        """
+        left, _, _ = self._pairs()
+        square, inside_a, inside_b = self._squares(c_a, c_b)
+        masks = self.counts[left], inside_a, inside_b
+        counts, in_a, in_b = (np.asarray(mask, float) for mask in masks)
+        square *= counts[:, None, :, None, :]
+        total = np.einsum("pkil,pki->kl", np.einsum("pkilj,plj->pkil", square, in_b), in_a)
+        count = ((in_a @ counts) @ in_b.swapaxes(1, 2)).sum(axis=0)
+        enough = count >= max(1, _OVERLAP * self.counts.sum() * (len(self.widths) - 1))
+        return np.where(enough, total / np.maximum(count, 1), np.inf)
+
+    def _squares(
+        self, c_a: np.ndarray, c_b: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(M_n − M_n')² for all pairs of exponents, (pairs, K_a, G_a, K_b, G_b), and which rows
+        (pairs, K_a, G_a) and columns (pairs, K_b, G_b) have a partner.
+        """
+        left, right, lag = self._pairs()
+        part_a, inside_a = self._parts(lag[:, None] * c_a / self.steps[0], 1)
+        part_b, inside_b = self._parts(lag[:, None] * c_b / self.steps[1], 2)
+        rows, columns = self.maps.shape[1:]
+        # Linear interpolation along each axis in turn, as a product of matrices.
+        other = part_a.reshape(len(lag), -1, rows) @ self.maps[right]
+        other = other @ part_b.reshape(len(lag), -1, columns).swapaxes(1, 2)
+        other = other.reshape(len(lag), len(c_a), rows, len(c_b), columns)
+        other -= self.maps[left][:, None, :, None, :]
+        return np.square(other, out=other), inside_a, inside_b
+
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All ordered pairs of widths, and log2 n' − log2 n."""
+        pairs = np.array(list(itertools.permutations(range(len(self.widths)), 2)))
+        left, right = pairs.T
+        return left, right, self.widths[right] - self.widths[left]
+
+    def _parts(self, shift: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cells shifted by (pairs, K): the part that each cell of the axis has in the value there,
+        (pairs, K, G, G), and whether they are inside, (pairs, K, G).
+        """
+        cells = np.arange(self.maps.shape[axis])
+        place = shift[..., None] + cells
+        place = np.where(np.abs(place - np.round(place)) < 1e-9, np.round(place), place)
+        part = np.maximum(1 - np.abs(place[..., None] - cells), 0.0)
+        return part, (place >= 0) & (place <= cells[-1])

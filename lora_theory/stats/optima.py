@@ -1,0 +1,221 @@
+"""Where the optimum of a landscape may lie, and what choosing it is worth on other seeds.
+
+The uncertainty of an argmin is a set of cells, not an interval: in a flat valley every cell is an
+optimum. `unbeaten` gives a set that contains all true optima with the stated probability.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import bdtr
+
+from lora_theory.stats.intervals import CONFIDENCE, fewest_seeds, quantile, resampled_seeds
+from lora_theory.stats.landscapes import (
+    Cell,
+    Judge,
+    Landscape,
+    best_equal_pair,
+    best_pair,
+    papers_mean,
+)
+
+_FLIPS = 500
+_TOGETHER = 2**16  # Flips × pairs that are compared together: more would only take memory.
+
+
+def unbeaten(
+    losses: np.ndarray, judge: Judge, *, confidence: float = CONFIDENCE
+) -> np.ndarray | None:
+    """The cells of which no other is better, as far as these seeds can tell: (…) true or false.
+
+    Let θ be the judged loss of the best cell. It is not known, so that many are tried. Under each,
+    cell c is beaten by c' if in more seeds c lies above θ and c' below than the other way round;
+    seeds in which both lie above, or below, are ties. z = (difference of counts) / √(their sum).
+    A cell is also compared with θ itself: above it lie S (1 − q) seeds of an optimum, so that many
+    more beat the cell, and many less beat θ. How large z becomes by chance among all is seen by
+    changing the sign of whole seeds at random, which keeps what cells have in common. Cells that
+    lose by more are left out, and the rest is compared again, until nothing changes. The set has
+    the cells that are left under any θ: under a single one, that of the sample, a cell that varies
+    little would be beaten by one that varies much and is no better.
+
+    Args:
+        losses: (S, …) of the cells that compete, ∞ where a run diverged.
+        judge: what makes a cell good.
+        confidence: with which probability all true optima are in the set.
+
+    Returns:
+        Which cells are in the set; None if so few seeds have none, or if no cell is finite.
+
+    >>> rng = np.random.default_rng(0)
+    >>> losses = np.array([1.0, 1.0, 2.0, np.inf]) + 0.1 * rng.normal(size=(20, 4))
+    >>> unbeaten(losses[..., None], Judge())[:, 0].tolist()
+    [True, True, False, False]
+    """
+    seen = judge.seen(losses)
+    shape, q = seen.shape[1:], judge.quantile
+    seen = seen.reshape(len(seen), -1)
+    seen = seen[np.lexsort(seen.T)]  # Signs belong to places: any order of seeds is one.
+    if len(seen) < fewest_seeds(q, confidence):
+        return None
+    judged = quantile(seen, q)
+    if not np.isfinite(judged).any():
+        return None
+    found = np.zeros(seen.shape[1], bool)
+    for theta in _thetas(seen, judged, q, confidence):
+        found |= _not_beaten(np.stack([seen > theta, seen >= theta]), q, confidence)
+    return found.reshape(shape)
+
+
+def unbeaten_equal(
+    land: Landscape, judge: Judge, *, confidence: float = CONFIDENCE
+) -> np.ndarray | None:
+    """The same among the cells with η_A = η_B alone: (G_a, G_b); None also if there are none."""
+    equal = land.equal
+    if not equal.any():
+        return None
+    alone = Judge(judge.quantile)  # Neighbourhoods are those in the plane.
+    found = unbeaten(judge.seen(land.losses)[:, equal], alone, confidence=confidence)
+    if found is None:
+        return None
+    cells = np.zeros(equal.shape, bool)
+    cells[equal] = found
+    return cells
+
+
+def _thetas(seen: np.ndarray, judged: np.ndarray, q: float, confidence: float) -> np.ndarray:
+    """What the best cell's judged loss may be: judged losses of cells, the lowest most densely.
+
+    At most the least upper end of any cell's interval (Bonferroni over cells).
+    """
+    seeds, cells = seen.shape
+    ordered = np.sort(seen, axis=0)
+    missed = 1 - bdtr(np.arange(seeds, dtype=float), seeds, q)
+    ends = np.flatnonzero(missed <= (1 - confidence) / 2 / cells)
+    most = float(ordered[ends[0]].min()) if ends.size else np.inf
+    thetas = np.unique(np.append(judged[judged <= most], most))
+    thetas = thetas[np.isfinite(thetas)]
+    places = np.unique(np.append(2 ** np.arange(len(thetas).bit_length()) - 1, len(thetas) - 1))
+    return np.asarray(thetas[places])
+
+
+def _not_beaten(above: np.ndarray, q: float, confidence: float) -> np.ndarray:
+    """Which cells neither others nor θ beat, given which lie above θ, and which above or at θ:
+    (2, S, cells); none if one of them beats θ.
+    """
+    flips = _flips(above.shape[1])
+    patterns, which = np.unique(above, axis=2, return_inverse=True)
+    kept = np.arange(patterns.shape[2])
+    while kept.size:
+        most, theta, chance = _largest_z(patterns[..., kept].astype(np.float32), q, flips)
+        critical = np.quantile(chance, confidence, method="higher") + 1e-4
+        if theta > critical:
+            return np.zeros(above.shape[2], bool)
+        good = most <= critical
+        if good.all():
+            break
+        kept = kept[good]
+    return np.isin(which.ravel(), kept)
+
+
+def _flips(seeds: int) -> np.ndarray:
+    """Signs (F, S): all up to a common sign, or so many at random; the first is the data."""
+    if 2 ** (seeds - 1) <= _FLIPS:
+        bits = np.arange(2 ** (seeds - 1))[:, None] >> np.arange(seeds)
+        return (1 - 2 * (bits & 1)).astype(np.float32)
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (_FLIPS, seeds))
+    signs[0] = 1
+    return signs
+
+
+def _largest_z(
+    above: np.ndarray, q: float, flips: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """The largest z with which each cell is beaten, and θ, and that of all under each flip.
+
+    The loser of a pair counts where it lies above θ, the winner where it lies above or at θ.
+    """
+    strict, weak = above
+    own = (above - (1 - q)) / np.sqrt(len(strict) * q * (1 - q))
+    each_own, chance = own.sum(axis=1), np.abs(flips @ own).max(axis=(0, 2))
+    loses, wins = strict.sum(axis=0)[:, None], weak.sum(axis=0)
+    # One over the root of how many seeds tell a pair apart.
+    weight = 1 / np.sqrt(np.maximum(loses + wins - 2 * (strict.T @ weak), 1))
+    most = np.maximum(((loses - wins) * weight).max(axis=1), each_own[0])
+    flipped, batch = flips @ above, max(1, _TOGETHER // weight.size)
+    for k in range(0, len(flips), batch):
+        some = slice(k, k + batch)
+        z = (flipped[0, some, :, None] - flipped[1, some, None, :]) * weight
+        chance[some] = np.maximum(chance[some], z.max(axis=(1, 2)))
+    return most, float(-each_own[1].min()), chance
+
+
+def cloud(losses: np.ndarray, judge: Judge | None, resamples: int = 400) -> np.ndarray:
+    """How often each cell is the best when seeds are drawn with replacement: (G_a, G_b), sum 1.
+
+    A picture of how far an argmin jumps, and no interval: in a flat valley it covers nothing.
+
+    Args:
+        losses: (S, G_a, G_b), ∞ where a run diverged.
+        judge: what makes a cell good; None for the paper's mean.
+        resamples: how many draws.
+    """
+    seen = losses if judge is None else judge.seen(losses)
+    counts = np.zeros(losses.shape[1:])
+    for draw in resampled_seeds(len(seen), resamples):
+        drawn = seen[draw]
+        judged = papers_mean(drawn) if judge is None else quantile(drawn, judge.quantile)
+        if np.isfinite(judged).any():
+            counts[np.unravel_index(np.argmin(judged), counts.shape)] += 1
+    return counts / max(counts.sum(), 1)
+
+
+class Gain(NamedTuple):
+    """What two rates gain over one on seeds that did not choose them.
+
+    Attributes:
+        best, equal: the best pair and the best equal pair of the seeds that chose.
+        losses: (S', 2) of both on the other seeds; a diverged run counts as `penalty` times the
+            loss at t = 0.
+        diverged: how many of the other seeds diverge, under each.
+    """
+
+    best: Cell
+    equal: Cell
+    losses: np.ndarray
+    diverged: tuple[int, int]
+
+    @property
+    def differences(self) -> np.ndarray:
+        """Best − best equal, (S',): negative where two rates are better than one."""
+        return self.losses[:, 0] - self.losses[:, 1]
+
+
+def gain(
+    land: Landscape, chosen_on: np.ndarray, judge: Judge, *, penalty: float = 1.0
+) -> Gain | None:
+    """Choose both pairs on some seeds, judge them on the others.
+
+    Pairs judged on the seeds that chose them look better than they are, and most so next to the
+    edge of stability.
+
+    Args:
+        land: the landscape.
+        chosen_on: (S,) true for the seeds that choose.
+        judge: by what they choose.
+        penalty: what a diverged run counts, in losses at t = 0.
+
+    Returns:
+        None where a line or the plane is ∞ throughout, or nobody is left to judge.
+    """
+    few = land.of_seeds(chosen_on)
+    others = land.of_seeds(~chosen_on)
+    if not chosen_on.any() or chosen_on.all():
+        return None
+    judged = judge.judge(few.losses)
+    best, equal = best_pair(few, judged), best_equal_pair(few, judged)
+    if best is None or equal is None:
+        return None
+    columns = np.stack([others.losses[:, cell.i, cell.j] for cell in (best, equal)], axis=1)
+    lost = np.isinf(columns)
+    counted = np.where(lost, penalty * others.start[:, None], columns)
+    return Gain(best, equal, counted, (int(lost[:, 0].sum()), int(lost[:, 1].sum())))

@@ -1,0 +1,43 @@
+"""The run that says where the optimum lies: its config, and a small one from end to end."""
+
+import numpy as np
+import pytest
+
+from experiments.lab.command_line import load
+from experiments.lab.experiment import conduct
+from experiments.lab.folders import Folders
+from experiments.landscape.experiment import LandscapeConfig, rates
+from experiments.optimum import Optimum
+from lora_theory.stats.landscapes import Judge
+
+
+def test_what_decides_stands_in_the_config():
+    cfg = load("optimum", LandscapeConfig)
+    assert cfg.judge.judge() == Judge(0.5, "cell")
+    assert (cfg.judge.curve, cfg.plot.late, cfg.steps) == ("test_loss", 200, 200)
+    assert cfg.seeds == tuple(range(96))
+    assert cfg.model == load("fig2", LandscapeConfig).model
+
+
+def test_the_grid_is_powers_of_2_with_equal_pairs():
+    eta_a, eta_b = rates(load("optimum", LandscapeConfig))
+    np.testing.assert_allclose(np.log2(eta_a), np.arange(-14, 5), atol=1e-12)
+    np.testing.assert_array_equal(eta_a, eta_b)
+
+
+@pytest.mark.parametrize("judge", ["judge.quantile=0.75", "judge.around=worst"])
+def test_another_judge_draws_the_same_results_otherwise(judge, tmp_path, capsys):
+    small = ["model.width=12", "task.n_train=20", "task.n_test=8", "grid.points=4", "steps=6",
+             "loss=mse", "plot.dpi=30"]  # fmt: skip
+    folders = Folders(tmp_path / "results", tmp_path / "figures")
+    conduct(Optimum(), load("optimum", LandscapeConfig, [*small, "seeds=2"]), folders)
+    first = capsys.readouterr().out
+    saved = (folders.results / "mse.npz").read_bytes()
+    assert {path.name for path in folders.figures.iterdir()} == {
+        f"optimum_mse{which}.{kind}" for which in ("", "_judges") for kind in ("png", "pdf")
+    }
+    conduct(Optimum(), load("optimum", LandscapeConfig, [*small, "seeds=2", judge]), folders)
+    second = capsys.readouterr().out
+    assert (folders.results / "mse.npz").read_bytes() == saved
+    assert first.splitlines()[0] != second.splitlines()[0]
+    assert second.splitlines()[0].startswith(first.splitlines()[0].split("decides:")[0])
