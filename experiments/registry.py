@@ -7,7 +7,7 @@ strings is loaded when it is used, so that `--help` starts no JAX.
 import dataclasses
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
@@ -142,6 +142,28 @@ def offer_probes() -> None:
     seeds = {name: probe.seeds for name, probe in PROBES.items()}
     rates = {name: probe.rate for name, probe in PROBES.items()}
     ConfigStore.instance().store(name="probes", node={"seeds": seeds, "rates": rates})
+
+
+def used_by_probes(
+    probes: Collection[str], optimizers: Collection[str]
+) -> dict[str, Collection[str]]:
+    """Which entries of which table some probes and optimizers need, for their provenance.
+
+    Args:
+        probes: names of `PROBES`; those of models without one here are left out.
+        optimizers: names of `OPTIMIZERS`.
+
+    >>> used_by_probes(["rank"], ["adam"])["experiments.registry:MODELS"]
+    {'layer'}
+    """
+    found = [PROBES[name] for name in probes if name in PROBES]
+    return {
+        "experiments.registry:PROBES": probes,
+        "experiments.registry:MODELS": {probe.model for probe in found},
+        "experiments.registry:TASKS": {probe.task for probe in found},
+        "experiments.registry:LOSSES": (),
+        "experiments.registry:OPTIMIZERS": optimizers,
+    }
 
 
 def resolve(reference: str) -> Any:

@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,11 @@ from lora_theory.store.files import ResultsError, write_json
 from lora_theory.store.provenance import Provenance
 from lora_theory.store.records import from_plain
 from lora_theory.theory import claims as theory
-from lora_theory.theory.claims import Claim, Exponents, Phase
+from lora_theory.theory.claims import Case, Claim, Exponents, Phase
 from lora_theory.theory.regions import lattice
+
+# Seeds of the scalar map and of the phase diagrams, which every report has.
+_OF_ALL = ("map", "lattice")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,8 @@ class ClaimsConfig(schema.Common):
             raise ConfigError(
                 "ranks", f"must be at most rank_width = {self.rank_width}", self.ranks
             )
+        _check_keys("seeds", self.seeds, [*_OF_ALL, *registry.PROBES])
+        _check_keys("rates", self.rates, [*registry.PROBES])
 
 
 class Claims(Experiment[ClaimsConfig, Piece, Record]):
@@ -81,20 +86,18 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
     name = "claims"
     schema = ClaimsConfig
     suffix = ".json"
-    renews = True  # What a claim says may have changed, which no piece depends on.
+    renews = True  # A claim may say something else now, on which no piece depends.
 
     def plan(self, cfg: ClaimsConfig) -> list[Part[Piece]]:
         """Every setting of the chosen claims once, and what the figures show."""
-        cases = [case for c in chosen(cfg) for case in (*c.cases, *c.control)]
+        cases = _cases(chosen(cfg))
         found = {case.setting: None for case in cases if isinstance(case, Exponents)}
         pieces: dict[str, Piece] = {
             repr(group): group for group in _longest_first(settings.groups(found), cfg)
         }
         points = {*lattice(12), *(p for c in cases if isinstance(c, Phase) for p in c.points)}
         for update, init in itertools.product(("gd", "sign"), "AB"):
-            pieces[f"phases {update} {init} {len(points)}"] = Diagram(
-                update, init, tuple(sorted(points))
-            )
+            pieces[f"phases {update} {init}"] = Diagram(update, init, tuple(sorted(points)))
         pieces |= {f"approach {curve}": curve for curve in settings.APPROACHES}
         return [Part("claims", pieces)]
 
@@ -104,6 +107,19 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
 
         pin_numerics()
         return {}
+
+    def science(self, cfg: ClaimsConfig, *, settled: bool = True) -> dict[str, Any]:
+        """Seeds and rates of the models that the chosen claims speak of, and all the rest."""
+        found = super().science(cfg, settled=settled)
+        used = _models(chosen(cfg))
+        for field, also in (("seeds", _OF_ALL), ("rates", ())):
+            found[field] = {k: v for k, v in found[field].items() if k in used or k in also}
+        return found
+
+    def tables(self, part: Part[Piece], cfg: ClaimsConfig) -> Mapping[str, Collection[str]]:
+        """What the registry has for the chosen claims."""
+        found = [case.setting for case in _cases(chosen(cfg)) if isinstance(case, Exponents)]
+        return registry.used_by_probes({s.model for s in found}, {s.update for s in found})
 
     def run(self, piece: Piece, cfg: ClaimsConfig) -> Arrays:
         """Measure a setting, a diagram or a curve."""
@@ -141,8 +157,11 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
 
     def origin(self, path: Path) -> Provenance | None:
         """Whose judgements they are."""
+        data = _read(path)
+        if "claims" in data and "provenance" not in data:
+            raise ResultsError(f"{path}: written by version 0.1.0; move it or change out")
         try:
-            return Provenance(**_read(path)["provenance"])
+            return Provenance(**data["provenance"])
         except (KeyError, TypeError):
             raise _damaged(path) from None
 
@@ -155,6 +174,25 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
             [shown.summary(results)],
             status=1 if shown.broken(results) else 0,
         )
+
+
+def _cases(claims: Iterable[Claim]) -> list[Case]:
+    """What the claims say and what their controls say."""
+    return [case for claim in claims for case in (*claim.cases, *claim.control)]
+
+
+def _models(claims: Iterable[Claim]) -> set[str]:
+    """The models of which claims speak in exponents."""
+    return {case.setting.model for case in _cases(claims) if isinstance(case, Exponents)}
+
+
+def _check_keys(field: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in known:
+        if name not in given:
+            raise ConfigError(f"{field}.{name}", "must be given", "nothing")
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{field}.{name}", schema.unknown_key(name, known), given[name])
 
 
 def _longest_first(groups: Sequence[Group], cfg: ClaimsConfig) -> list[Group]:
@@ -186,6 +224,8 @@ def _read(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         raise ResultsError(f"{path}: no report to draw; run without replot=true") from None
+    except OSError as error:
+        raise ResultsError(f"{path}: can not be read: {error.strerror}") from None
     except ValueError:
         raise _damaged(path) from None
     if not isinstance(data, dict):
@@ -194,7 +234,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> ResultsError:
-    return ResultsError(f"{path}: damaged or no report; run without replot=true")
+    return ResultsError(f"{path}: damaged or no report; delete it to run again")
 
 
 registry.offer_probes()

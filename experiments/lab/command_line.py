@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import itertools
 import os
 import sys
@@ -23,7 +24,8 @@ from experiments.lab import folders as places
 from experiments.lab import schema as schemas
 from experiments.lab.experiment import Experiment, conduct
 from experiments.lab.folders import Folders
-from lora_theory.store.files import ResultsError
+from experiments.lab.origin import BackendError
+from lora_theory.store.files import ResultsError, WriteError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONF = ROOT / "conf"
@@ -32,22 +34,30 @@ C = TypeVar("C")
 _MULTIRUN = {"-m", "--multirun"}
 _FLAGS = _MULTIRUN | {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve"}
 _FLAGS |= {"-i", "--info"}
+# How JAX begins to say that memory is full, and that a backend can not be started.
+_JAX_ERRORS = ("RESOURCE_EXHAUSTED", "Unable to initialize backend")
 
 
 def main(experiment: Experiment[Any, Any, Any]) -> None:
     """Run an experiment as the command line says.
 
     Its config is `conf/<name>.yaml` in the folder of its script or in one above it; results and
-    figures go beside `conf`.
+    figures go beside `conf`. What a user gets wrong, a folder that can not be written, a backend
+    that can not be started and too little memory end in one line and exit status 2; errors of the
+    experiment's own code keep their traceback.
     """
     run = functools.partial(conduct, experiment)
     run_command(experiment.name, experiment.schema, run, _conf_of(experiment))
 
 
+class ConfError(Exception):
+    """A file of `conf/` that is not there or that can not be read, by name."""
+
+
 def _conf_of(experiment: Experiment[Any, Any, Any]) -> Path:
-    script = Path(type(experiment).plan.__code__.co_filename).resolve()
+    script = Path(inspect.getfile(type(experiment))).resolve()
     found = [f / "conf" for f in script.parents if (f / f"conf/{experiment.name}.yaml").is_file()]
-    return found[0] if found else CONF
+    return found[0] if found else script.parent / "conf"
 
 
 def run_command(
@@ -67,6 +77,7 @@ def run_command(
     arguments = sorted(sys.argv[1:], key=lambda argument: argument not in _MULTIRUN)
     with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
         try:
+            _check_conf(name, conf)
             _check_flags(arguments)
             if "hydra.mode=MULTIRUN" in arguments or _MULTIRUN & set(arguments):
                 _check_jobs(name, schema, arguments, conf)
@@ -74,7 +85,7 @@ def run_command(
             sys.argv[1:] = [*arguments, f"hydra.sweep.dir={scratch}", *_search_path(conf)]
             entry()
         except Exception as error:
-            if composed or isinstance(error, schemas.ConfigError):
+            if composed or isinstance(error, schemas.ConfigError | ConfError):
                 raise
             raise _explained(name, arguments, error, conf) from None
 
@@ -115,6 +126,19 @@ def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
     return {str(key): value for key, value in data.items() if key != "hydra"}
 
 
+def _check_conf(name: str, conf: Path) -> None:
+    """Refuse a config that is not there or broken, before what was typed is looked at."""
+    path = conf / f"{name}.yaml"
+    if not path.is_file():
+        above = " and in conf/ of the folders above" if conf != CONF else ""
+        raise ConfError(f"{name}.yaml: no such config (looked for in {conf}{above})")
+    try:
+        _compose(name, None, conf)
+    except Exception as error:  # Of YAML, OmegaConf or Hydra, a dozen kinds.
+        said = " ".join(str(error).split())
+        raise ConfError(f"{path}: can not be read: {said[:300]}") from None
+
+
 def _check_flags(arguments: list[str]) -> None:
     """Refuse a flag that Hydra does not know in one line; it would print its usage."""
     for argument in arguments:
@@ -140,21 +164,21 @@ def _check_jobs(name: str, schema: type[C], arguments: list[str], conf: Path) ->
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (schemas.ConfigError, ResultsError) as error:
+    except (schemas.ConfigError, ConfError, ResultsError, BackendError) as error:
         _stop(str(error))
     except OmegaConfBaseException as error:
         _stop(f"{error.full_key or 'overrides'}: {str(error).splitlines()[0]}")
-    except OSError as error:
-        _stop(f"out: {error.strerror or error}: {error.filename or 'while writing'}")
+    except WriteError as error:
+        _stop(f"out: {error.strerror}: {error.filename}")
+    except BrokenPipeError:  # Whoever read what is printed has gone, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except MemoryError as error:
-        _stop(f"out of memory: {error}; try a smaller model.width, engine.chunk or steps")
-    except RuntimeError as error:  # JAX's: no such backend, out of memory, too many devices.
-        _stop(f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    except AssertionError as error:
-        platforms = os.environ.get("JAX_PLATFORMS")
-        if platforms is None:
+        _stop(f"out of memory: {error}; try fewer or smaller pieces")
+    except RuntimeError as error:
+        if not str(error).startswith(_JAX_ERRORS):
             raise
-        _stop(f"JAX_PLATFORMS: must name a backend that is here (got {platforms}) {error}".rstrip())
+        _stop(f"{type(error).__name__}: {str(error).splitlines()[0]}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what was finished", file=sys.stderr)
         sys.exit(130)

@@ -6,7 +6,7 @@ progress, provenance, replot, what is printed, exit status.
 
 import functools
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -15,18 +15,16 @@ import numpy as np
 from experiments.lab import folders as places
 from experiments.lab import schema
 from experiments.lab.folders import Folders
+from experiments.lab.origin import Saved, check_saved, origin_of, remove_pieces
 from experiments.lab.progress import progress
 from experiments.lab.schedule import in_groups, run_all
 from experiments.lab.schema import Role
-from lora_theory.store.dataset import Layout, Results, assemble
-from lora_theory.store.files import ResultsError, exclusive, write_text
-from lora_theory.store.pieces import Pieces
-from lora_theory.store.provenance import (
-    Provenance,
-    code_digest,
-    difference,
-    library_versions,
-)
+from experiments.lab.show import show
+from lora_theory.store.dataset import Results, assemble
+from lora_theory.store.files import ResultsError, exclusive
+from lora_theory.store.layout import Layout
+from lora_theory.store.pieces import Pieces, stamped
+from lora_theory.store.provenance import Provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +40,7 @@ class Part(NamedTuple, Generic[P]):
 
     Attributes:
         name: of the file.
-        pieces: name -> what is computed, in the order of the file; a name says all of it.
+        pieces: name -> what is computed, in the order of the file.
         config: what the part adds to the config of the experiment, as {"loss": "mse"}.
     """
 
@@ -76,7 +74,8 @@ class Experiment(Generic[C, P, R]):
         name: of the experiment, its config and its folders.
         schema: of its config; every field has a role.
         suffix: of its results files.
-        renews: whether results are computed anew even where finished ones lie.
+        renews: whether finished results of another provenance are computed anew; otherwise they
+            are loaded, and a note says whose they are.
     """
 
     name: str
@@ -85,11 +84,20 @@ class Experiment(Generic[C, P, R]):
     renews = False
 
     def plan(self, cfg: C) -> Sequence[Part[P]]:
-        """What is to be computed; starts no JAX."""
+        """What is to be computed; starts no JAX.
+
+        A piece is resumed under its name and its `repr`, which therefore says all of it and is
+        always the same: numbers, strings, tuples and frozen dataclasses of them have such a one.
+        """
         raise NotImplementedError
 
     def run(self, piece: P, cfg: C) -> Arrays:
-        """Compute one piece; nothing but the piece and the config's science decides it."""
+        """Compute one piece; nothing but the piece and the config's science decides it.
+
+        Returns:
+            name -> array; of what `layout` names, with a leading axis that counts the cells of
+            the piece, in the type that `layout` says.
+        """
         raise NotImplementedError
 
     def report(self, part: Part[P], results: R, cfg: C) -> Report:
@@ -122,7 +130,21 @@ class Experiment(Generic[C, P, R]):
         return Results.load(path).provenance
 
     def start(self, cfg: C) -> dict[str, Any]:
-        """Start what computes (JAX, devices); returns values that the machine decides."""
+        """Start what computes (JAX, devices); returns values that the machine decides.
+
+        They are recorded with the results. `cfg` keeps its nulls: `run` asks for them again.
+        """
+        return {}
+
+    def science(self, cfg: C, *, settled: bool = True) -> dict[str, Any]:
+        """What of the config decides the results: by default all fields with that role."""
+        return schema.having(cfg, Role.SCIENCE, settled=settled)
+
+    def tables(self, part: Part[P], cfg: C) -> Mapping[str, Collection[str]]:
+        """Of tables of code, which entries this uses: {"experiments.registry:MODELS": ["toy"]}.
+
+        Others do not count for the provenance; of a table that is not named, all do.
+        """
         return {}
 
     def group(self, piece: P) -> Hashable:
@@ -148,53 +170,110 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
     Raises:
         ConfigError: the config can not be run, or the disk is too full.
         ResultsError: saved results are damaged or of another config, or `replot` finds none.
-        OSError: a folder can not be written.
+        BackendError: what computes can not be started.
+        WriteError: a folder can not be written.
         SystemExit: a report's status is not 0.
+        TypeError, ValueError: a mistake of the experiment, by name.
     """
     parts = experiment.plan(cfg)
-    places.check_writable(folders)
+    layouts = _checked(experiment, parts, cfg)
     paths = [folders.results / f"{part.name}{experiment.suffix}" for part in parts]
     replot: bool = cfg.replot  # type: ignore[attr-defined]
-    if not replot:
-        todo = [part for part, path in zip(parts, paths, strict=True) if not path.exists()]
-        layouts = [experiment.layout(part, cfg) for part in todo]
-        need = sum(made.bytes() for made in layouts if made is not None)
-        places.check_room(folders.results, 2 * need)  # Pieces, and the file they end in.
+    # All of them before anything is computed: what is refused is refused at once.
+    saved = [
+        check_saved(experiment, part, cfg, path) if replot or path.exists() else None
+        for part, path in zip(parts, paths, strict=True)
+    ]
+    due = [not replot and _is_due(experiment, found) for found in saved]
+    places.check_writable(folders)
+    sizes = [made.bytes() for made, is_due in zip(layouts, due, strict=True) if is_due and made]
+    places.check_room(folders.results, 2 * sum(sizes))  # Pieces, and the file they end in.
     status = 0
-    for part, path in zip(parts, paths, strict=True):
-        if not replot and (experiment.renews or not path.exists()):
+    for part, path, found, is_due in zip(parts, paths, saved, due, strict=True):
+        if is_due:
             compute(experiment, part, cfg, path)
-        _check_saved(experiment, part, cfg, path)
-        report = experiment.report(part, experiment.open(path), cfg)
-        _show(report, path, folders, cfg)
-        status = max(status, report.status)
+        status = max(
+            status, _shown(experiment, part, cfg, path, folders, None if is_due else found)
+        )
     if status:
         sys.exit(status)
+
+
+def _is_due(experiment: Experiment[C, P, R], saved: Saved | None) -> bool:
+    return saved is None or (experiment.renews and saved.other is not None)
+
+
+def _shown(
+    experiment: Experiment[C, P, R],
+    part: Part[P],
+    cfg: C,
+    path: Path,
+    folders: Folders,
+    saved: Saved | None,
+) -> int:
+    """Show a part whose results are on disk; the exit status that its report asks for."""
+    origin, other = saved or check_saved(experiment, part, cfg, path)
+    if other is not None:
+        how = "run without replot=true" if experiment.renews else "delete it"
+        print(
+            f"note: {places.shown(path)}: computed elsewhere or earlier ({other}); {how} to "
+            "compute it here",
+            file=sys.stderr,
+        )
+    report = experiment.report(part, experiment.open(path), cfg)
+    show(report, path, folders, cfg)
+    if other is None:  # Not before: what fails while it draws costs no measurement.
+        remove_pieces(experiment, part, cfg, path, origin)
+    return report.status
+
+
+def _checked(
+    experiment: Experiment[C, P, R], parts: Sequence[Part[P]], cfg: C
+) -> list[Layout | None]:
+    """The layout of every part, once nothing is missing."""
+    kind = type(experiment)
+    for name in ("run", "report"):
+        if getattr(kind, name) is getattr(Experiment, name):
+            raise TypeError(f"{kind.__name__} needs a method {name}")
+    names = [part.name for part in parts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two parts have the name {twice[0]}, and would be one file")
+    layouts = [experiment.layout(part, cfg) for part in parts]
+    for layout in layouts:
+        if layout is not None:
+            layout.check()
+        elif kind.keep is Experiment.keep:
+            raise TypeError(f"{kind.__name__} needs a method layout, or a method keep of its own")
+    return layouts
 
 
 def compute(experiment: Experiment[C, P, R], part: Part[P], cfg: C, path: Path) -> None:
     """Run the pieces that are not on disk yet, and make the results file of them all.
 
-    Pieces are removed once the file that needs them is on disk.
+    Pieces stay; `conduct` removes them when all has been shown.
     """
-    provenance = provenance_of(experiment, part, cfg)
+    provenance, ours = origin_of(experiment, part, cfg)
     store = Pieces(path, provenance)
+    layout = experiment.layout(part, cfg)
+    names = {name: stamped(name, piece) for name, piece in part.pieces.items()}
     for line in store.foreign():
         print(f"note: {line}: not resumed; delete it to free its space", file=sys.stderr)
 
     def finished() -> bool:
-        return path.exists() and not experiment.renews
+        return path.exists() and (not experiment.renews or experiment.origin(path) == ours)
 
     def attempt(name: str) -> bool:
         piece = part.pieces[name]
-        arrays: Arrays | None = store.get(name)
+        arrays: Arrays | None = store.get(names[name])
         if arrays is None and not finished():
-            with store.claimed(name) as mine:
+            with store.claimed(names[name]) as mine:
                 if not mine:
                     return False
-                if (arrays := store.get(name)) is None:
+                if (arrays := store.get(names[name])) is None:
                     arrays = experiment.run(piece, cfg)
-                    store.put(name, arrays)
+                    if layout is not None:
+                        layout.fits(arrays)
+                    store.put(names[name], arrays)
         advance(experiment.units(piece), experiment.marks(arrays or {}))
         return True
 
@@ -204,22 +283,13 @@ def compute(experiment: Experiment[C, P, R], part: Part[P], cfg: C, path: Path) 
         with progress(f"{experiment.name} {part.name}", units) as advance:
             run_all(groups, attempt, experiment.workers())
         with exclusive(path):
-            complete = all(map(store.has, part.pieces))
-            if complete and not finished():
-                readers = {name: functools.partial(_read, store, name) for name in part.pieces}
-                experiment.keep(part, readers, cfg, path, provenance)
-            if complete or finished():  # Else another run has used them up: again.
-                store.remove()
+            if finished():
                 return
-
-
-def provenance_of(experiment: Experiment[C, P, R], part: Part[P], cfg: C) -> Provenance:
-    """What decides a part's pieces and results; starts the backend, which belongs to it."""
-    import jax
-
-    config = _merged(schema.having(cfg, Role.SCIENCE) | dict(part.config), experiment.start(cfg))
-    versions = library_versions() | {"backend": jax.default_backend()}
-    return Provenance(config, versions, code_digest(type(experiment).run))
+            if all(map(store.has, names.values())):
+                readers = {n: functools.partial(_read, store, at) for n, at in names.items()}
+                experiment.keep(part, readers, cfg, path, ours)
+                return
+            # Another run has used the pieces up, and its file is gone: again.
 
 
 def _read(store: Pieces, name: str) -> Arrays:
@@ -227,53 +297,3 @@ def _read(store: Pieces, name: str) -> Arrays:
     if arrays is None:
         raise ResultsError(f"{store.folder}: {name} is gone; run again")
     return arrays
-
-
-def _check_saved(experiment: Experiment[C, P, R], part: Part[P], cfg: C, path: Path) -> None:
-    """Refuse results of another config; say whose they are, if of other code or versions."""
-    origin = experiment.origin(path)
-    if origin is None:
-        raise ResultsError(f"{path}: written by an older version; delete it to run again")
-    asked = schema.having(cfg, Role.SCIENCE, settled=False) | dict(part.config)
-    if (found := difference(asked, origin.config)) is not None:
-        key, wanted, saved = found
-        raise ResultsError(
-            f"{path}: of another config ({key} is {saved}, not {wanted}); delete it or change out"
-        )
-    here = library_versions() | {"backend": origin.versions.get("backend", "")}
-    now = Provenance(origin.config, here, code_digest(type(experiment).run))
-    if (other := now.difference(origin)) is not None:
-        print(
-            f"note: {places.shown(path)}: computed elsewhere or earlier ({other}); delete it to "
-            "compute it here",
-            file=sys.stderr,
-        )
-
-
-def _show(report: Report, path: Path, folders: Folders, cfg: Any) -> None:
-    files = [path]
-    for name, text in report.texts.items():
-        write_text(folders.results / name, text)
-        files.append(folders.results / name)
-    if report.figures:
-        from lora_theory.plots.style import save
-
-        for name, figure in report.figures.items():
-            files += save(figure, folders.figures / name, dpi=_dpi(cfg))
-    print("\n".join(report.lines))
-    print("files:", *(places.shown(file) for file in files))
-    print("\n".join(report.after), flush=True)
-
-
-def _dpi(cfg: Any) -> int:
-    dpi: int = cfg.plot.dpi if hasattr(cfg, "plot") else cfg.dpi
-    return dpi
-
-
-def _merged(config: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Nested data with some values replaced or added."""
-    merged = dict(config)
-    for key, value in more.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.lab.schema import ConfigError, Role, flatten
+from experiments.lab.schema import ConfigError, Role, flatten, role_of
+from lora_theory.store.files import cut, writing
 
 
 class Folders(NamedTuple):
@@ -31,7 +32,8 @@ def folders(
     """Results and figures of a run: those of the repository only for the defaults.
 
     A run that differs goes to `runs/<name>/<what differs>`, or where `out` says; in a multirun
-    every job has a folder of its own below `out`. What counts as different, `schema.Role` says.
+    every job has folders of its own below `out`, of which those that differ only in what is drawn
+    share the results. What counts as different, `schema.Role` says.
 
     Args:
         name: of the experiment.
@@ -48,26 +50,19 @@ def folders(
         if _role(roles, key) in (Role.SCIENCE, Role.DRAWING)
         and (key not in before or before[key] != value)
     }
-    if out is not None:
-        base = Path(out).expanduser()
-        if one_of_many:
-            base /= tag(changed)
-        return Folders(base / "results" / name, base / "figures")
     computed = {key: v for key, v in changed.items() if _role(roles, key) is Role.SCIENCE}
 
     def home(differences: dict[str, Any]) -> Path:
+        if out is not None:
+            base = Path(out).expanduser()
+            return base / tag(differences) if one_of_many else base
         return root / "runs" / name / tag(differences) if differences else root
 
     return Folders(home(computed) / "results" / name, home(changed) / "figures")
 
 
 def _role(roles: Mapping[str, Role], key: str) -> Role:
-    """The role of a key; of one in a mapping, that of the mapping."""
-    while key not in roles:
-        key, dot, _ = key.rpartition(".")
-        if not dot:
-            return Role.SCIENCE  # Unknown keys are refused when the config is built.
-    return roles[key]
+    return role_of(roles, key) or Role.SCIENCE  # Unknown keys are refused when it is built.
 
 
 def tag(changed: dict[str, Any]) -> str:
@@ -78,17 +73,22 @@ def tag(changed: dict[str, Any]) -> str:
     """
     text = ",".join(f"{key}={value}" for key, value in sorted(changed.items())) or "default"
     name = "".join(c if c.isalnum() or c in "=,._-" else "_" for c in text)
-    if len(name) <= 200:
+    if len(name.encode()) <= 200:
         return name
-    return f"{name[:180]},{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{cut(name, 180)},{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def check_writable(places: Folders) -> None:
-    """Make the folders, or raise the OSError that would otherwise come after the work."""
+    """Make the folders.
+
+    Raises:
+        WriteError: what would otherwise come after the work.
+    """
     for folder in places:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
 
 
 def check_room(folder: Path, need: int) -> None:

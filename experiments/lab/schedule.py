@@ -1,5 +1,6 @@
 """Where pieces run: here, in as many threads as an experiment asks for."""
 
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +31,20 @@ def run_all(groups: Sequence[list[P]], attempt: Callable[[P], bool], workers: in
         workers: threads; 1 runs in this one.
     """
 
+    failed = threading.Event()  # Then the others end after the piece they are at.
+
+    def tried(piece: P) -> bool:
+        if failed.is_set():
+            return True
+        try:
+            return attempt(piece)
+        except BaseException:
+            failed.set()
+            raise
+
     def work(group: list[P]) -> None:
         while group:
-            group = [piece for piece in group if not attempt(piece)]
+            group = [piece for piece in group if not tried(piece)]
             if group:
                 time.sleep(_PATIENCE)
 
@@ -43,6 +55,6 @@ def run_all(groups: Sequence[list[P]], attempt: Callable[[P], bool], workers: in
     with ThreadPoolExecutor(workers) as pool:
         try:
             list(pool.map(work, groups))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:  # An interrupt comes to this thread alone.
+            failed.set()
             raise

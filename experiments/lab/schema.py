@@ -9,12 +9,11 @@ import dataclasses
 import difflib
 import enum
 import itertools
-import json
-import math
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from experiments.lab.values import buildable, expected, finite, shown, typed
 
 T = TypeVar("T")
 
@@ -23,7 +22,7 @@ class ConfigError(Exception):
     """A config that can not be run: one line with the field, what is allowed, and the value."""
 
     def __init__(self, field: str, allowed: str, value: Any):
-        super().__init__(f"{field}: {allowed} (got {_shown(value)})")
+        super().__init__(f"{field}: {allowed} (got {shown(value)})")
 
 
 class Role(enum.Enum):
@@ -59,7 +58,8 @@ def science(
     Args:
         rule: what is allowed; None for anything of the field's type.
         default: its value, where no file in `conf/` gives one.
-        chosen: null means that the machine decides; saved results of any value then match.
+        chosen: null is allowed as well and means that the machine decides; saved results of any
+            value then match.
     """
     return _field(Role.SCIENCE, rule, default, chosen)
 
@@ -92,6 +92,8 @@ def variant(schemas: Mapping[str, type]) -> Any:
 def _field(
     role: Role, rule: Rule | None, default: Any = dataclasses.MISSING, chosen: bool = False
 ) -> Any:
+    if chosen and rule is not None:
+        rule = optional(rule)
     metadata = {"role": role, "rule": rule, "chosen": chosen}
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
@@ -131,8 +133,13 @@ def some_of(*names: str) -> Rule:
 
 def optional(rule: Rule) -> Rule:
     """Null, or what another rule allows."""
-    words = rule.allowed.removeprefix("must be ")
-    return Rule(f"must be null or {words}", lambda v: v is None or rule.accepts(v))
+    words = rule.allowed.removeprefix("must be ").removeprefix("null or ")
+    make = rule.convert
+    return Rule(
+        f"must be null or {words}",
+        lambda v: v is None or rule.accepts(v),
+        None if make is None else lambda v: None if v is None else make(v),
+    )
 
 
 def ascending(low: int) -> Rule:
@@ -171,8 +178,9 @@ def _seeds(given: Any) -> Seeds:
         return Seeds(range(given))
     if isinstance(given, str):
         first, _, last = given.partition("..")
-        if first.isdecimal() and last.isdecimal() and int(last) - int(first) < 10**6:
-            return Seeds(range(int(first), int(last) + 1))
+        bounds = int(first), int(last)
+        if first.isdecimal() and last.isdecimal() and bounds[1] < min(2**31, bounds[0] + 10**6):
+            return Seeds(range(bounds[0], bounds[1] + 1))
     elif isinstance(given, list | tuple) and all(type(v) is int and 0 <= v < 2**31 for v in given):
         return Seeds(given)
     raise ValueError(given)
@@ -190,7 +198,7 @@ def roles(schema: type, path: str = "") -> dict[str, Role]:
     """The role of every field, by dotted name; of a choice between schemas, of all of them.
 
     Raises:
-        TypeError: a field without a role.
+        TypeError: a field without a role, or of a type that no config can give.
     """
     found: dict[str, Role] = {}
     hints = typing.get_type_hints(schema)
@@ -203,7 +211,38 @@ def roles(schema: type, path: str = "") -> dict[str, Role]:
         if not dataclasses.is_dataclass(hint):
             if "role" not in field.metadata:
                 raise TypeError(f"{schema.__name__}.{field.name} has no role")
+            rule = field.metadata["rule"]
+            if not (rule and rule.convert) and not buildable(hint):
+                raise TypeError(f"{schema.__name__}.{field.name}: no config gives a {hint}")
             found[f"{path}{field.name}"] = field.metadata["role"]
+    return found
+
+
+def role_of(roles: Mapping[str, Role], key: str) -> Role | None:
+    """The role of a key; of one in a mapping, that of the mapping; None of an unknown one.
+
+    >>> role_of({"rates": Role.SCIENCE}, "rates.layer").name
+    'SCIENCE'
+    """
+    while key not in roles:
+        key, dot, _ = key.rpartition(".")
+        if not dot:
+            return None
+    return roles[key]
+
+
+def records(schema: type) -> list[type]:
+    """A schema and those of all its groups.
+
+    >>> [record.__name__ for record in records(Common)]
+    ['Common']
+    """
+    found = [schema]
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        for group in field.metadata.get("variants", {}).values() or [hints[field.name]]:
+            if dataclasses.is_dataclass(group):
+                found += records(group)  # type: ignore[arg-type]
     return found
 
 
@@ -264,7 +303,10 @@ def build(schema: type[T], data: Any, path: str = "") -> T:
     values = {}
     for name, field in fields.items():
         if name not in data:
-            raise ConfigError(f"{path}{name}", "must be given", "nothing")
+            if field.default is dataclasses.MISSING:
+                raise ConfigError(f"{path}{name}", "must be given", "nothing")
+            values[name] = field.default
+            continue
         values[name] = _value(hints[name], field.metadata, data[name], f"{path}{name}")
     return schema(**values)
 
@@ -303,47 +345,18 @@ def _value(hint: Any, metadata: Mapping[str, Any], value: Any, path: str) -> Any
         return build(by_name[name], value, f"{path}.")
     if dataclasses.is_dataclass(hint):
         return build(hint, value, f"{path}.")  # type: ignore[arg-type]
-    if typing.get_origin(hint) is dict and isinstance(value, Mapping):
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(path, "must be a group of keys", value)
         item = typing.get_args(hint)[1]
         return {str(k): _value(item, metadata, v, f"{path}.{k}") for k, v in value.items()}
-    rule: Rule = metadata.get("rule") or Rule(_expected(hint))
+    rule: Rule = metadata.get("rule") or Rule(expected(hint))
     try:
-        made = rule.convert(value) if rule.convert is not None else _typed(hint, value)
-    except (TypeError, ValueError):
-        raise ConfigError(path, rule.allowed, value) from None
-    if not _finite(made) or not rule.accepts(made):
+        nothing = value is None and metadata.get("chosen", False)
+        made = rule.convert(value) if rule.convert is not None else typed(hint, value, nothing)
+        allowed = finite(made) and rule.accepts(made)
+    except (TypeError, ValueError, OverflowError):
+        allowed = False
+    if not allowed:
         raise ConfigError(path, rule.allowed, value)
     return made
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    """The value as its type; an integer may stand for a float, and one item for a list."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    option = next(o for o in options if o is not type(None))
-    origin, arguments = typing.get_origin(option), typing.get_args(option)
-    if origin is Literal:
-        return value
-    if origin is tuple:
-        values = value if isinstance(value, list | tuple) else [value]
-        return tuple(_typed(arguments[0], item) for item in values)
-    if option is float and type(value) is int:
-        return float(value)
-    if type(value) is not option:
-        raise TypeError(value)
-    return value
-
-
-def _finite(value: Any) -> bool:
-    numbers = value if isinstance(value, tuple) else (value,)
-    return all(not isinstance(v, float) or math.isfinite(v) for v in numbers)
-
-
-def _expected(hint: Any) -> str:
-    return "must be true or false" if hint is bool else f"must be of type {hint}"
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) and value else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,3 +129,12 @@ class Pieces:
 
     def _claim(self, name: str) -> Path:
         return self._file(name).with_suffix(".claim")
+
+
+def stamped(name: str, piece: Any) -> str:
+    """A piece's name with a digest of the piece itself, so that a changed one is never taken up.
+
+    >>> stamped("seed=0", 0)
+    'seed=0,5feceb66ffc8'
+    """
+    return f"{name},{hashlib.sha256(repr(piece).encode()).hexdigest()[:12]}"

@@ -1,0 +1,127 @@
+"""Whose results are: what decides them now, and in what saved ones differ from that."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from experiments.lab import schema
+from experiments.lab.schema import Role, flatten
+from lora_theory.store.code import code_digest
+from lora_theory.store.files import ResultsError
+from lora_theory.store.pieces import Pieces
+from lora_theory.store.provenance import Provenance, difference, library_versions
+
+if TYPE_CHECKING:
+    from experiments.lab.experiment import Experiment, Part
+
+    AnyExperiment = Experiment[Any, Any, Any]
+
+# What computes a piece, and what makes the results of the pieces besides.
+_RUN = ("run", "start", "__init__", "__post_init__")
+_KEEP = (*_RUN, "keep")
+
+
+class BackendError(Exception):
+    """What computes (JAX, its devices) can not be started: one line."""
+
+
+class Saved(NamedTuple):
+    """Whose saved results are.
+
+    Attributes:
+        origin: what decided them.
+        other: in words, what would be another now, the config aside; None if nothing.
+    """
+
+    origin: Provenance
+    other: str | None
+
+
+def origin_of(
+    experiment: "AnyExperiment", part: "Part[Any]", cfg: Any
+) -> tuple[Provenance, Provenance]:
+    """What decides a part's pieces, and what its results; starts the backend, which belongs to it.
+
+    Raises:
+        BackendError: it can not be started.
+    """
+    try:
+        chosen = experiment.start(cfg)
+        import jax
+
+        backend = jax.default_backend()
+    except RuntimeError as error:  # No such backend, too many devices.
+        raise BackendError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    except AssertionError as error:  # JAX's, of a backend that another library brings.
+        if (platforms := os.environ.get("JAX_PLATFORMS")) is None:
+            raise
+        line = f"JAX_PLATFORMS: must name a backend that is here (got {platforms}) {error}"
+        raise BackendError(line.rstrip()) from error
+    config = _merged(experiment.science(cfg) | dict(part.config), chosen)
+    versions = library_versions() | {"backend": backend}
+    run, keep = (_code(experiment, part, cfg, entries) for entries in (_RUN, _KEEP))
+    return Provenance(config, versions, run), Provenance(config, versions, keep)
+
+
+def check_saved(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Path) -> Saved:
+    """Whose saved results are.
+
+    Raises:
+        ResultsError: they are of another config, damaged, not there, or do not say whose they are.
+    """
+    origin = experiment.origin(path)
+    if origin is None:
+        raise ResultsError(
+            f"{path}: written by version 0.1.0, which lora_theory.Results.load reads; move it or "
+            "change out"
+        )
+    asked = flatten(experiment.science(cfg, settled=False) | dict(part.config))
+    if (found := difference(asked, _comparable(experiment, cfg, asked, origin))) is not None:
+        key, wanted, saved = found
+        raise ResultsError(
+            f"{path}: of another config ({key} is {saved}, not {wanted}); delete it or change out"
+        )
+    here = library_versions() | {"backend": origin.versions.get("backend", "")}
+    now = Provenance(origin.config, here, _code(experiment, part, cfg, _KEEP))
+    return Saved(origin, now.difference(origin))
+
+
+def remove_pieces(
+    experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Path, origin: Provenance
+) -> None:
+    """Remove the pieces that results of the present provenance were made of, if any are left."""
+    Pieces(path, origin._replace(code=_code(experiment, part, cfg, _RUN))).remove()
+
+
+def _comparable(
+    experiment: "AnyExperiment", cfg: Any, asked: dict[str, Any], origin: Provenance
+) -> dict[str, Any]:
+    """What of a saved config is compared: not what the machine decides, nor what `start` added."""
+    roles = schema.roles(type(cfg))
+    left = flatten(experiment.science(cfg)).keys() - asked.keys()
+    return {
+        key: value
+        for key, value in flatten(origin.config).items()
+        if key in asked or (key not in left and schema.role_of(roles, key) is Role.SCIENCE)
+    }
+
+
+def _code(
+    experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, entries: tuple[str, ...]
+) -> str:
+    return code_digest(
+        type(experiment),
+        entries,
+        records=schema.records(type(cfg)),
+        tables=experiment.tables(part, cfg),
+        outside="experiments.lab",
+    )
+
+
+def _merged(config: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Nested data with some values replaced or added."""
+    merged = dict(config)
+    for key, value in more.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
