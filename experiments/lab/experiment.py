@@ -191,6 +191,9 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
     status = 0
     for part, path, found, is_due in zip(parts, paths, saved, due, strict=True):
         if is_due:
+            if found is not None:
+                line = f"note: {places.shown(path)}: computed anew ({found.other})"
+                print(line, file=sys.stderr)
             compute(experiment, part, cfg, path)
         status = max(
             status, _shown(experiment, part, cfg, path, folders, None if is_due else found)

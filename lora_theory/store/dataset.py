@@ -172,9 +172,7 @@ def _once(name: str, piece: np.ndarray, start: int, stride: int, held: np.ndarra
     kept = piece[places % stride == 0]
     values = np.concatenate([held, kept]) if start % stride else kept
     if values[places // stride - start // stride].tobytes() != piece.tobytes():
-        raise ValueError(
-            f"{name}: pieces give other values along a dimension that it does not have"
-        )
+        raise ValueError(f"{name}: pieces are not constant along a dimension that it lacks")
     return kept
 
 
