@@ -59,7 +59,7 @@ def origin_of(
         raise BackendError(line.rstrip()) from error
     config = _merged(experiment.science(cfg) | dict(part.config), chosen)
     versions = library_versions() | {"backend": backend}
-    run, keep = (_code(experiment, part, cfg, entries) for entries in (_RUN, _KEEP))
+    run, keep = (code_of(experiment, part, cfg, entries) for entries in (_RUN, _KEEP))
     return Provenance(config, versions, run), Provenance(config, versions, keep)
 
 
@@ -82,7 +82,7 @@ def check_saved(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: 
             f"{path}: of another config ({key} is {saved}, not {wanted}); delete it or change out"
         )
     here = library_versions() | {"backend": origin.versions.get("backend", "")}
-    now = Provenance(origin.config, here, _code(experiment, part, cfg, _KEEP))
+    now = Provenance(origin.config, here, code_of(experiment, part, cfg, _KEEP))
     return Saved(origin, now.difference(origin))
 
 
@@ -90,7 +90,7 @@ def remove_pieces(
     experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Path, origin: Provenance
 ) -> None:
     """Remove the pieces that results of the present provenance were made of, if any are left."""
-    Pieces(path, origin._replace(code=_code(experiment, part, cfg, _RUN))).remove()
+    Pieces(path, origin._replace(code=code_of(experiment, part, cfg, _RUN))).remove()
 
 
 def _comparable(
@@ -106,9 +106,10 @@ def _comparable(
     }
 
 
-def _code(
+def code_of(
     experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, entries: tuple[str, ...]
 ) -> str:
+    """Digest of the code that some methods run, for one part of one config."""
     return code_digest(
         type(experiment),
         entries,

@@ -1,6 +1,7 @@
 """The registry: whatever has a name can be drawn, and is offered on the command line."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -87,3 +88,42 @@ def test_every_loss_is_a_function_from_data_to_an_objective(name):
 def test_what_is_not_registered_is_a_key_error():
     with pytest.raises(KeyError, match="newton"):
         registry.optimizer("newton")
+
+
+def test_what_probes_use_of_the_registrys_tables():
+    found = registry.used_by_probes({"map", "rank"}, {"gd"})
+    assert found["experiments.registry:MODELS"] == {"layer"}
+    assert found["experiments.registry:TASKS"] == {"signs"}
+    for reference in found:
+        module, _, name = reference.partition(":")
+        assert isinstance(getattr(registry, name), dict)
+        assert module == registry.__name__
+
+
+def test_a_new_line_in_the_registry_does_not_move_what_the_claims_measured(tmp_path, monkeypatch):
+    """What is not used does not count, and what is used does."""
+    from experiments.claims.experiment import Claims, ClaimsConfig
+    from experiments.lab import origin
+    from experiments.lab.command_line import load
+    from lora_theory.store import source
+
+    cfg = load("claims", ClaimsConfig, ["only=[two-layer-lazy-rows]"])
+    (part,) = Claims().plan(cfg)
+    original = source.module
+    text = Path(registry.__file__).read_text()
+
+    def digest(old, new):
+        assert old in text
+        changed = tmp_path / "registry.py"
+        changed.write_text(text.replace(old, new))
+        original.cache_clear()
+        ours = Path(registry.__file__)
+        monkeypatch.setattr(source, "module", lambda p: original(changed if p == ours else p))
+        return origin.code_of(Claims(), part, cfg, ("run",))
+
+    now = digest("", "")
+    assert digest('    "gd": ', '    "lion": "optax:lion",\n    "gd": ') == now
+    assert digest('"optax:adamw"', '"optax:lion"') == now
+    assert digest('"optax:sgd"', '"optax:lion"') != now
+    assert digest("synthetic:sine_task", "synthetic:signs_task") != now
+    assert digest("split(key)\n", "split(key)[::-1]\n") != now

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_theory.store.pieces import Pieces
+from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance
 
 OURS = Provenance({"seeds": 3, "grid": {"points": 4}}, {"jax": "0.10"}, "code")
@@ -84,6 +84,33 @@ def test_pieces_without_a_record_are_of_unknown_provenance(tmp_path):
     (tmp_path / ".mse.npz.pieces-abc").mkdir()
     (line,) = pieces(tmp_path).foreign()
     assert line.endswith("of unknown provenance")
+
+
+def test_a_results_file_with_a_name_that_is_a_pattern_finds_its_own_pieces(tmp_path):
+    ours, theirs = (
+        Pieces(tmp_path / "[a].npz", provenance) for provenance in (OURS, OURS._replace(code="b"))
+    )
+    theirs.put("seed=0", {"loss": np.ones(3)})
+    assert len(ours.foreign()) == 1
+
+
+@pytest.mark.parametrize("array", [np.array([{}]), np.array([(1, 2.0)], "i4,f4")])
+def test_what_could_not_be_read_again_is_not_written(array, tmp_path):
+    with pytest.raises(ValueError, match=r"loss: of type .*, which is not kept"):
+        pieces(tmp_path).put("seed=0", {"loss": array})
+    assert not pieces(tmp_path).has("seed=0")
+
+
+def test_letters_of_several_bytes_are_counted_as_such(tmp_path):
+    store = pieces(tmp_path)
+    store.put("漢" * 150, {"loss": np.ones(3)})
+    assert store.has("漢" * 150)
+
+
+def test_a_name_is_stamped_with_what_the_piece_is():
+    assert stamped("seed=0", ("plus", 0)).startswith("seed=0,")
+    assert stamped("seed=0", ("plus", 0)) == stamped("seed=0", ("plus", 0))
+    assert stamped("seed=0", ("plus", 0)) != stamped("seed=0", ("plus", 1))
 
 
 def test_removing_leaves_pieces_of_others(tmp_path):

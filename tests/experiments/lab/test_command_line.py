@@ -1,6 +1,7 @@
 """The command line of every experiment: one line and status 2 for whatever a user gets wrong."""
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import pytest
 import study.sums
 from study.sums import Sums
 
+from experiments.lab import command_line
 from experiments.lab.command_line import load, main
+from experiments.lab.origin import BackendError
 from experiments.lab.schema import ConfigError
+from lora_theory.store.files import WriteError
 
 SCRIPT = Path(study.sums.__file__)
 
@@ -94,6 +98,9 @@ def test_a_multirun_gives_every_job_a_folder(flags, run_here, tmp_path):
         (["-m", "seeds=2,-1"], "error: seeds: must be"),
         (["hydra.mode=MULTIRUN", "seeds=2,-1"], "error: seeds: must be"),
         (["replot=true"], "error: "),
+        (["size=1e400"], "error: size: must be an integer"),
+        ([f"size={'9' * 5000}"], "error: "),
+        ([f"wait=1{'0' * 400}"], "error: wait: must be between 0 and 1"),
     ],
 )  # fmt: skip
 def test_what_a_user_gets_wrong_is_one_line_and_status_2(overrides, said, run_here, tmp_path):
@@ -142,3 +149,87 @@ def test_load_composes_for_notebooks_and_refuses_in_the_same_words():
     assert load("fig2", LandscapeConfig, ["seeds=4..5"]).seeds == (4, 5)
     with pytest.raises(ConfigError, match="steps: must be an integer"):
         load("fig2", LandscapeConfig, ["steps=-1"])
+
+
+@pytest.fixture
+def started(monkeypatch, capfd):
+    """The command in this process: its exit status and what it says."""
+
+    def run(experiment, *overrides):
+        monkeypatch.setattr(sys, "argv", ["sums", *overrides])
+        with pytest.raises(SystemExit) as stop:
+            main(experiment)
+        return stop.value.code, capfd.readouterr().err
+
+    return run
+
+
+def study_in(folder, config):
+    """A study in a folder of its own, with this config if any."""
+    folder.mkdir()
+    script = folder / "script.py"
+    script.write_text("from study.sums import Sums\nclass Study(Sums):\n    name = 'mine'\n")
+    if config is not None:
+        (folder / "conf").mkdir()
+        (folder / "conf/mine.yaml").write_text(config)
+    spec = importlib.util.spec_from_file_location("script", script)
+    module = importlib.util.module_from_spec(spec)
+    return spec, module
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, "mine.yaml: no such config (looked for in {folder}/conf and in conf/ of the"),
+        ("size: [1\n", "{folder}/conf/mine.yaml: can not be read: "),
+        ("defaults:\n  - nowhere\n", "{folder}/conf/mine.yaml: can not be read: "),
+    ],
+)
+def test_a_config_that_is_not_there_or_broken_is_named(
+    config, said, started, tmp_path, monkeypatch
+):
+    folder = tmp_path / "elsewhere"
+    spec, module = study_in(folder, config)
+    monkeypatch.setitem(sys.modules, "script", module)
+    spec.loader.exec_module(module)
+    status, line = started(module.Study())
+    assert (status, line.count("\n")) == (2, 1), line
+    assert line.startswith("error: " + said.format(folder=folder))
+
+
+@pytest.mark.parametrize("method", ["run", "report", "plan"])
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError, OSError, ValueError])
+def test_errors_of_an_experiments_own_code_keep_their_traceback(
+    method, error, tmp_path, monkeypatch
+):
+    def fails(self, *arguments):
+        raise error("mine")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(sys, "argv", ["sums", "signs=plus", f"out={tmp_path}"])
+    with pytest.raises(error, match="mine"):
+        main(type("Failing", (Sums,), {method: fails, "__module__": Sums.__module__})())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore"), "RuntimeError: RESOURCE_EXH"),
+        (RuntimeError("Unable to initialize backend 'cuda'"), "RuntimeError: Unable to init"),
+        (BackendError("RuntimeError: no"), "RuntimeError: no"),
+        (WriteError(28, "No space left", "a.npz"), "out: No space left: a.npz"),
+        (MemoryError("array"), "out of memory: array"),
+    ],
+)
+def test_what_is_the_machines_is_one_line(error, said, capsys):
+    with pytest.raises(SystemExit) as stop, command_line._one_line_errors():
+        raise error
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_a_reader_who_has_gone_is_no_error(environment, tmp_path):
+    line = f"{sys.executable} {SCRIPT} out={tmp_path} 2> {tmp_path}/said | true"
+    line += "; echo ${PIPESTATUS[0]}"
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True)
+    assert (done.stdout, (tmp_path / "said").read_text()) == ("141\n", "")

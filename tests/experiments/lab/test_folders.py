@@ -65,6 +65,17 @@ def test_out_decides_and_jobs_of_a_multirun_stay_apart():
     assert len({place for job in jobs for place in job}) == 6
 
 
+def test_jobs_of_a_multirun_that_only_draw_otherwise_share_results():
+    one, other = (where(out="x", one_of_many=True, plot={"dpi": dpi}, seeds=4) for dpi in (50, 60))
+    assert one.results == other.results == Path("x/seeds=4/results/fig2")
+    assert one.figures == Path("x/plot.dpi=50,seeds=4/figures")
+    assert other.figures != one.figures
+
+
+def test_a_name_of_long_letters_is_cut_by_what_a_file_system_counts():
+    assert len(tag({"name": "漢" * 150}).encode()) <= 255
+
+
 def test_a_long_or_odd_name_is_one_that_a_file_system_can_bear():
     long = {f"key{i}": "v/../" * 10 for i in range(50)}
     name = tag(long)

@@ -62,3 +62,20 @@ def test_an_error_ends_the_run_and_is_not_lost(workers):
     with pytest.raises(ValueError, match="piece 3"):
         run_all([[piece] for piece in range(100)], attempt, workers)
     assert len(done) < 100
+
+
+def test_a_piece_that_fails_stops_the_other_threads_after_the_one_they_are_at():
+    done, at_it = [], threading.Event()
+
+    def attempt(piece):
+        if piece == "fails":
+            at_it.wait()
+            raise ValueError("piece")
+        at_it.set()
+        time.sleep(0.05)
+        done.append(piece)
+        return True
+
+    with pytest.raises(ValueError, match="piece"):
+        run_all([list(range(50)), ["fails"]], attempt, 2)
+    assert len(done) < 5

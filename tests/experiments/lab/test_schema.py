@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -87,6 +88,56 @@ def test_every_field_of_every_experiment_has_a_role(config):
 
 def test_the_benchmark_resumes_nothing_but_knows_its_roles():
     assert roles(BenchConfig)["out"] is Role.PLACE
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd:
+    unit: int = science(integer(1, 10), chosen=True)
+    some: Seeds | None = science(optional(schema.seeds()))
+    kind: Literal["a", "b"] = science(default="b")
+    rates: dict[str, float] = science(schema.positive())
+
+
+ODD = {"unit": None, "some": None, "kind": "a", "rates": {"x": 1}}
+
+
+def test_null_is_the_machines_choice_and_a_default_stands_for_a_missing_key():
+    cfg = build(Odd, {k: v for k, v in ODD.items() if k != "kind"})
+    assert (cfg.unit, cfg.some, cfg.kind) == (None, None, "b")
+    assert build(Odd, ODD | {"unit": 3, "some": 2}).some == (0, 1)
+    assert set(roles(Odd)) == set(ODD)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"unit": 11}, "unit: must be null or an integer from 1 to 10 (got 11)"),
+        ({"kind": "c"}, "kind: must be one of a, b (got c)"),
+        ({"rates": 3}, "rates: must be a group of keys (got 3)"),
+        ({"rates": {"x": 10**400}}, "rates.x: must be a positive finite number (got 1000"),
+        ({"unit": 10**5000}, "unit: must be null or an integer from 1 to 10 (got a number of"),
+        ({"some": "0..1e9"}, "some: must be null or an integer"),
+        ({"some": f"{2**31}..{2**31 + 1}"}, "some: must be null or an integer"),
+        ({"some": 0}, "some: must be null or an integer"),
+    ],
+)
+def test_odd_fields_are_refused_in_one_line(change, said):
+    with pytest.raises(ConfigError) as caught:
+        build(Odd, ODD | change)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("hint", [int | str, list[int], tuple[int, int], object])
+def test_a_field_of_a_type_that_no_config_gives_is_a_mistake_of_the_schema(hint):
+    made = dataclasses.make_dataclass("Careless", [("width", hint, science())])
+    with pytest.raises(TypeError, match=r"Careless\.width: no config gives a"):
+        roles(made)
+
+
+def test_records_are_a_schema_and_its_groups():
+    assert schema.records(Outer) == [Outer, Inner]
+    names = {record.__name__ for record in schema.records(Fig2Config)}
+    assert names >= {"Fig2Config", "AxisConfig", "TwoLayerConfig", "LinearConfig"}
 
 
 def test_a_field_without_a_role_is_a_mistake_of_the_schema():
