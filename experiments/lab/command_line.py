@@ -55,7 +55,11 @@ class ConfError(Exception):
 
 
 def _conf_of(experiment: Experiment[Any, Any, Any]) -> Path:
-    script = Path(inspect.getfile(type(experiment))).resolve()
+    try:
+        file = inspect.getfile(type(experiment))
+    except (OSError, TypeError):  # Its module is not listed, as when another program runs it.
+        file = type(experiment).plan.__code__.co_filename
+    script = Path(file).resolve()
     found = [f / "conf" for f in script.parents if (f / f"conf/{experiment.name}.yaml").is_file()]
     return found[0] if found else script.parent / "conf"
 
