@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -162,6 +162,17 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
             )
             for loss in cfg.loss
         ]
+
+    def tables(self, part: Part[Piece], cfg: LandscapeConfig) -> Mapping[str, Collection[str]]:
+        """What it uses of the registry's tables."""
+        used = {
+            "MODELS": [cfg.model.name],
+            "TASKS": [cfg.task.name or registry.MODELS[cfg.model.name].task],
+            "LOSSES": [part.name],
+            "OPTIMIZERS": [cfg.optimizer.name],
+            "PROBES": [],
+        }
+        return {f"experiments.registry:{table}": names for table, names in used.items()}
 
     def start(self, cfg: LandscapeConfig) -> dict[str, Any]:
         """The devices and the engine's policy."""
