@@ -111,10 +111,11 @@ class Power:
         if left is None or right is None:
             return (left is not None) - (right is not None)
         cell = self._cell or other._cell
+        if cell is None:  # Numbers: no need of a difference.
+            return (left > right) - (left < right)
         for mine, others in zip(left, right, strict=True):
             form = _plus(mine, tuple(-c for c in others))
-            order = (form[0] > 0) - (form[0] < 0) if cell is None else cell.sign(form)
-            if order:
+            if order := cell.sign(form):
                 return order
         return 0
 
@@ -141,6 +142,8 @@ def _power(value: Any) -> Power:
 
 
 def _plus(left: Form, right: Form) -> Form:
+    if len(left) == len(right) == 1:  # Numbers.
+        return (left[0] + right[0],)
     pairs = itertools.zip_longest(left, right, fillvalue=Fraction(0))
     return tuple(a + b for a, b in pairs)
 

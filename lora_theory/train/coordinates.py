@@ -218,7 +218,7 @@ def coordinate_checks(
         draw, run = _drawing(setup), _compiled(optimizer, loss, steps, trainable)
         chunks, batch = _chunks(chosen, len(variants))
         sizes: list[dict[str, np.ndarray]] = []
-        for width in widths:
+        for width in reversed(widths):  # The largest first: there ε is looked for.
             rates, starts = (
                 tuple(jnp.asarray(values, dtype) for values in zip(*rows, strict=True))
                 for rows in ([v.rates(width) for v in variants], [v.start(width) for v in variants])
@@ -232,7 +232,7 @@ def coordinate_checks(
             # (seeds, variants, steps) each, the last chunk's filling cut off
             joined = {name: np.concatenate([logs[name] for logs in found]) for name in found[0]}
             sizes.append({name: log[: len(chosen)] for name, log in joined.items()})
-    stacked = {name: np.stack([size[name] for size in sizes]) for name in sizes[0]}
+    stacked = {name: np.stack([size[name] for size in reversed(sizes)]) for name in sizes[0]}
     log2_widths, t = np.log2(np.asarray(widths, float)), np.arange(1, steps + 1)
     return [
         Table(log2_widths, t, {name: logs[:, :, i] for name, logs in stacked.items()})

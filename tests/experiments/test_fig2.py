@@ -223,7 +223,7 @@ def put_two(store, name, arrays):
         os.kill(os.getpid(), signal.SIGKILL)
 Pieces.put = put_two
 sys.argv[0] = "fig2"
-runpy.run_module("experiments.fig2", run_name="__main__")
+runpy.run_module("experiments.fig2", run_name="__main__", alter_sys=True)
 """
 
 

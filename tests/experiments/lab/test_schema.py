@@ -136,8 +136,8 @@ def test_a_field_of_a_type_that_no_config_gives_is_a_mistake_of_the_schema(hint)
 
 def test_records_are_a_schema_and_its_groups():
     assert schema.records(Outer) == [Outer, Inner]
-    names = {record.__name__ for record in schema.records(Fig2Config)}
-    assert names >= {"Fig2Config", "AxisConfig", "TwoLayerConfig", "LinearConfig"}
+    names = {record.__name__ for record in schema.records(LandscapeConfig)}
+    assert names >= {"LandscapeConfig", "AxisConfig", "TwoLayerConfig", "LinearConfig"}
 
 
 def test_a_field_without_a_role_is_a_mistake_of_the_schema():
