@@ -115,10 +115,14 @@ def _map_column(
         ax.set_title(f"{NAMES[name]} loss, t = {t}")
     bar = maps.colorbar(mesh, ax=list(axes), location="bottom", aspect=30, pad=0.02)
     bar.set_label(f"loss, capped at {norm.vmax:.2g}")
-    wide = norm.vmax > 50 * norm.vmin  # type: ignore[operator]
-    bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if wide else (1, 2, 5)))
+    bar.ax.xaxis.set_major_locator(LogLocator(subs=_ticks(norm.vmax / norm.vmin)))  # type: ignore[operator]
     bar.ax.xaxis.set_major_formatter("{x:g}")
     bar.ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _ticks(ratio: float) -> tuple[int, ...]:
+    """Ticks in each decade of a colour bar that spans this ratio, as many as have room."""
+    return (1, 2, 5) if ratio < 50 else (1, 3) if ratio < 300 else (1,)
 
 
 def _map_legend(data: "Dataset", judge: Judge, published: Rates) -> list[Any]:
@@ -221,13 +225,15 @@ def _cloud_panel(ax: Axes, land: Landscape, shares: np.ndarray, title: str) -> N
 
 def _cloud_legend(land: Landscape) -> list[Any]:
     few = len(land.losses) < fewest_seeds(0.5)
-    held = f"{len(land.losses)} seeds: no set" if few else "hold all optima with 95 %,"
+    held = f"{len(land.losses)} seeds: no set" if few else "hold all optima with 95 %"
     marker = {"marker": "o", "linestyle": "", "alpha": 0.7, "color": CLOUD}
     return [
         Line2D([], [], markersize=11, label="best in half of the draws", **marker),  # type: ignore[arg-type]
         Line2D([], [], markersize=3.5, label="in 1 of 20", **marker),  # type: ignore[arg-type]
         Line2D([], [], color=SET, linewidth=1.4, label=held),
-        Line2D([], [], color=PAIRS["best equal pair"][0], linewidth=1.4, label="those of one rate"),
+        Line2D(
+            [], [], color=PAIRS["best equal pair"][0], linewidth=1.4, label="the same of one rate"
+        ),
         *pair_marks(),
         Line2D([], [], color=DIAGONAL, linestyle="--", label=r"$\eta_A=\eta_B$"),
     ]
