@@ -224,16 +224,20 @@ def _cloud_panel(ax: Axes, land: Landscape, shares: np.ndarray, title: str) -> N
 
 
 def _cloud_legend(land: Landscape) -> list[Any]:
-    few = len(land.losses) < fewest_seeds(0.5)
-    held = f"{len(land.losses)} seeds: no set" if few else "hold all optima with 95 %"
+    sets = [
+        Line2D([], [], color=colour, linewidth=1.4, label=words)
+        for colour, words in (
+            (SET, "hold all optima with 95 %"),
+            (PAIRS["best equal pair"][0], "the same of one rate"),
+        )
+    ]
+    if len(land.losses) < fewest_seeds(0.5):
+        sets = [Line2D([], [], linestyle="", label=f"{len(land.losses)} seeds: no set")]
     marker = {"marker": "o", "linestyle": "", "alpha": 0.7, "color": CLOUD}
     return [
         Line2D([], [], markersize=11, label="best in half of the draws", **marker),  # type: ignore[arg-type]
         Line2D([], [], markersize=3.5, label="in 1 of 20", **marker),  # type: ignore[arg-type]
-        Line2D([], [], color=SET, linewidth=1.4, label=held),
-        Line2D(
-            [], [], color=PAIRS["best equal pair"][0], linewidth=1.4, label="the same of one rate"
-        ),
+        *sets,
         *pair_marks(),
         Line2D([], [], color=DIAGONAL, linestyle="--", label=r"$\eta_A=\eta_B$"),
     ]

@@ -155,6 +155,14 @@ def test_the_legend_says_that_few_seeds_have_no_interval():
         assert any("no interval" in word for word in words) is expected
 
 
+@pytest.mark.parametrize(("seeds", "said"), [(3, "3 seeds: no set"), (6, "hold all optima")])
+def test_the_legend_of_the_judges_names_sets_only_where_there_are_some(seeds, said):
+    figure = judges_figure(results(seeds=seeds), curve="test_loss", t=STEPS)
+    words = [text.get_text() for text in figure.axes[5].get_legend().texts]
+    assert any(word.startswith(said) for word in words)
+    assert ("the same of one rate" in words) == (seeds == 6)
+
+
 def test_the_cloud_shows_where_the_best_cell_jumps():
     saved = results(seeds=8)
     figure = judges_figure(saved, curve="test_loss", t=STEPS)
