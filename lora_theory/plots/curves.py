@@ -46,6 +46,7 @@ def _curve_panel(
     start = late - max(late // 10, 1)
     handles: list[Any] = []
     limits: list[float] = []
+    ends: list[np.ndarray] = []
     for key, cell in pairs.items():
         colour, dash = PAIRS[key]
         samples = landscapes.curve(data, name, cell)[:, : late + 1]
@@ -60,7 +61,7 @@ def _curve_panel(
             if len(samples) <= _SINGLE_SEEDS:
                 singles = np.where(np.isfinite(samples), samples, np.nan)
                 panel.plot(steps, singles[:, shown].T, color=colour, linewidth=0.4, alpha=0.6)
-        _zoom(inset, samples[:, start:])
+        ends.append(samples[:, start:].ravel())
         line.set_label(_pair_label(key, cell))
         handles.append(line)
     ax.set(ylabel=f"{NAMES[name]} loss", xlim=(0, late))
@@ -69,18 +70,17 @@ def _curve_panel(
         ax.set_yscale("log")
         ax.set_ylim(0.5 * min(positive), 2 * max(positive))
     inset.set_xlim(start, late)
+    _zoom(inset, ends)
     return handles
 
 
-def _zoom(inset: Axes, samples: np.ndarray) -> None:
-    """Let the zoom show the middle of the seeds, wherever a few of them are."""
-    finite = samples[np.isfinite(samples)]
-    if finite.size:
-        low, high = np.quantile(finite, [0.02, 0.9])
-        inset.set_ylim(
-            min(inset.get_ylim()[0], 0.8 * low) if inset.lines[1:] else 0.8 * low,
-            1.2 * high,
-        )
+def _zoom(inset: Axes, ends: list[np.ndarray]) -> None:
+    """Let the zoom show most seeds of each pair, wherever a few of them are."""
+    finite = [values[np.isfinite(values)] for values in ends]
+    ranges = [np.quantile(values, [0.02, 0.9]) for values in finite if values.size]
+    if any(high > 0 for _, high in ranges):
+        lows, highs = zip(*ranges, strict=True)
+        inset.set_ylim(0.8 * min(lows), 1.2 * max(highs))
 
 
 def _pair_label(key: str, cell: Cell) -> str:

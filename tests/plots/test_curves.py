@@ -61,3 +61,22 @@ def test_single_seeds_are_drawn_while_they_can_be_told_apart(seeds, single):
     axes, words = panels(data(seeds))
     assert len(axes[0].lines) == 1 + single
     assert ("single seeds" in words) == (single > 0)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_zoom_shows_both_pairs_whichever_comes_first(order):
+    found = data(3)
+    values = np.concatenate([found.test_loss.values, 5 * found.test_loss.values], axis=2)
+    dims = ("seed", "eta_a", "eta_b", "step")
+    two = xarray.Dataset(
+        {"train_loss": (dims, values), "test_loss": (dims, values)},
+        {"seed": found.seed, "eta_a": [1e-2], "eta_b": [1e-1, 1.0], "step": found.step},
+    )
+    cells = [Cell(0, j, 1e-2, 10.0 ** (j - 1), 0.1, True) for j in (0, 1)][::order]
+    figure = Figure()
+    pairs = dict(zip(("best pair", "best equal pair"), cells, strict=True))
+    draw_curves(figure.subfigures(1, 1), two, pairs, STEPS, Judge())
+    ax = next(ax for ax in figure.subfigs[0].axes if ax.get_ylabel())
+    low, high = ax.child_axes[0].get_ylim()
+    median = 2 * np.exp(-0.1 * STEPS)
+    assert low < median < 5 * median < high
