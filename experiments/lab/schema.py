@@ -240,7 +240,9 @@ def records(schema: type) -> list[type]:
     found = [schema]
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
-        for group in field.metadata.get("variants", {}).values() or [hints[field.name]]:
+        hint = hints[field.name]
+        named = typing.get_args(hint)[1:] if typing.get_origin(hint) is dict else [hint]
+        for group in field.metadata.get("variants", {}).values() or named:
             if dataclasses.is_dataclass(group):
                 found += records(group)  # type: ignore[arg-type]
     return found
@@ -263,17 +265,20 @@ def having(record: Any, role: Role, *, settled: bool = True) -> dict[str, Any]:
         elif field.metadata["role"] is role and (
             settled or value is not None or not field.metadata["chosen"]
         ):
-            found[field.name] = _plain(value)
+            found[field.name] = plain(value)
     return found
 
 
-def _plain(value: Any) -> Any:
-    """As JSON will give it back."""
+def plain(value: Any) -> Any:
+    """A value of a config as JSON will give it back."""
     if isinstance(value, Seeds):
         return str(value)
+    if dataclasses.is_dataclass(value):  # One of a mapping, whose role is that of the mapping.
+        fields = dataclasses.fields(value)
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+        return [plain(item) for item in value]
+    return {k: plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
 def build(schema: type[T], data: Any, path: str = "") -> T:

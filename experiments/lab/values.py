@@ -1,5 +1,6 @@
 """Values of configs: of which types they can be, and what a value of YAML is as one of these."""
 
+import dataclasses
 import json
 import math
 import types
@@ -47,7 +48,8 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def buildable(hint: Any) -> bool:
-    """Whether `typed` makes a type of what YAML gives: one type, null, rows and mappings of it."""
+    """Whether `typed` makes a type of what YAML gives: one type, null, rows and mappings of
+    it; mappings of schemas as well."""
     options = [option for option in _options(hint) if option is not type(None)]
     if len(options) != 1:
         return False
@@ -55,7 +57,9 @@ def buildable(hint: Any) -> bool:
     if origin is tuple:
         return arguments[1:] == (...,) and buildable(arguments[0])
     if origin is dict:
-        return arguments[0] is str and buildable(arguments[1])
+        return arguments[0] is str and (
+            dataclasses.is_dataclass(arguments[1]) or buildable(arguments[1])
+        )
     return origin is Literal or options[0] in (bool, int, float, str)
 
 

@@ -176,8 +176,8 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
 
     def start(self, cfg: LandscapeConfig) -> dict[str, Any]:
         """The devices and the engine's policy."""
-        _devices(cfg)
-        policy = _policy(cfg)._asdict()
+        devices_of(cfg.engine)
+        policy = policy_of(cfg.engine, cfg.model.width, cfg.task)._asdict()
         return {"engine": {"policy": policy.pop("name"), **policy}}
 
     def run(self, piece: Piece, cfg: LandscapeConfig) -> Arrays:
@@ -193,8 +193,8 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
             optimizer=registry.optimizer(cfg.optimizer.name),
             loss=loss,
             steps=cfg.steps,
-            policy=_policy(cfg),
-            devices=_devices(cfg),
+            policy=policy_of(cfg.engine, cfg.model.width, cfg.task),
+            devices=devices_of(cfg.engine),
         )
         floors = np.asarray(objective(problem.data, loss).offset, np.float32)
         each = (piece.stop - piece.start, 1)
@@ -271,11 +271,11 @@ def cells(cfg: LandscapeConfig) -> np.ndarray:
 def _problem(model: ModelConfig, task: TaskConfig, seed: int) -> "Problem":
     from lora_theory.train.keys import seed_key
 
-    return _drawn(model, task)(seed_key(seed))
+    return drawn(model, task)(seed_key(seed))
 
 
 @functools.cache
-def _drawn(model: ModelConfig, task: TaskConfig) -> Any:
+def drawn(model: ModelConfig, task: TaskConfig) -> Any:
     """key -> problem, compiled: op by op, forty small compilations would take two seconds."""
     import jax
 
@@ -283,25 +283,29 @@ def _drawn(model: ModelConfig, task: TaskConfig) -> Any:
     return jax.jit(registry.draw(model, task.name, options))
 
 
-def _devices(cfg: LandscapeConfig) -> "list[jax.Device]":
+def devices_of(engine: EngineConfig) -> "list[jax.Device]":
+    """The devices that a config asks for, numerics pinned.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
     from lora_theory.train import devices
 
     devices.pin_numerics()
     try:
-        return devices.start_devices(cfg.engine.devices)
+        return devices.start_devices(engine.devices)
     except ValueError as error:
         allowed = str(error).removeprefix("devices: ").partition(" (got")[0]
-        raise ConfigError("engine.devices", allowed, cfg.engine.devices) from None
+        raise ConfigError("engine.devices", allowed, engine.devices) from None
 
 
-def _policy(cfg: LandscapeConfig) -> "Policy":
-    """The engine's policy, every null of the config resolved."""
+def policy_of(engine: EngineConfig, width: int, task: TaskConfig) -> "Policy":
+    """The engine's policy at one width, every null of the config resolved."""
     from lora_theory.train.devices import resolve_policy
 
-    engine, samples = cfg.engine, cfg.task.n_train + cfg.task.n_test
     return resolve_policy(
-        cfg.model.width,
-        samples,
+        width,
+        task.n_train + task.n_test,
         name=engine.policy,
         micro_batch=engine.micro_batch,
         sample_block=engine.sample_block,
