@@ -89,7 +89,7 @@ class SweepConfig:
     init: tuple[str, ...] = science(some_of(*INITS))
     rank: tuple[int, ...] = science(_several(integer(1, 10**5)))
     gamma: tuple[float, ...] = science(_several(number(-10, 10)))
-    start: tuple[float, ...] = science(_several(number(-10, 10)))
+    rho: tuple[float, ...] = science(_several(number(-10, 10)))
     weight: str = science(one_of("zero", "random"))
     widths: tuple[int, ...] = science(
         Rule(
@@ -168,7 +168,7 @@ class Piece(NamedTuple):
     init: str
     rank: int
     gamma: float
-    start: float
+    rho: float
     width: int
     seed: int
 
@@ -256,7 +256,7 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
             "init": list(sweep.init),
             "r": sweep.rank,
             "gamma": sweep.gamma,
-            "start": sweep.start,
+            "rho": sweep.rho,
             "n": sweep.widths,
             "seed": range(cfg.first_seed, cfg.first_seed + max(sweep.seeds)),
         }
@@ -334,7 +334,7 @@ def model_of(sweep: SweepConfig, piece: Piece) -> ModelConfig:
         "rank": piece.rank,
         "alpha": 1.0,
         "gamma": piece.gamma,
-        "start": piece.start,
+        "rho": piece.rho,
         "weight": sweep.weight,
     }
     known = {field.name for field in dataclasses.fields(build)}
@@ -352,7 +352,7 @@ def _problem(piece: Piece, cfg: ScalingConfig) -> "Problem":
 def _pieces(name: str, sweep: SweepConfig, first_seed: int) -> Iterator[Piece]:
     """In the order of the data set."""
     of_models = itertools.product(
-        sweep.optimizer, sweep.init, sweep.rank, sweep.gamma, sweep.start, sweep.widths
+        sweep.optimizer, sweep.init, sweep.rank, sweep.gamma, sweep.rho, sweep.widths
     )
     for *model, width in of_models:
         for seed in range(first_seed, first_seed + sweep.seeds_of(width)):

@@ -1,4 +1,148 @@
-"""x"""
+"""What a sweep over widths or ranks says, in words: exponents and verdicts, places, gain, transfer."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from experiments.lab.experiment import Report
-def of_sweep(name, data, cfg, prefix):
-    return Report([str(data)])
+from experiments.scaling import verdicts
+from experiments.scaling.families import Family, families
+from experiments.scaling.verdicts import Measured, Verdict
+from lora_theory.stats.landscapes import Judge
+from lora_theory.stats.places import NAMES, OPTIMA
+from lora_theory.stats.scaling import Place
+from lora_theory.stats.search import larger_b, search, speed_up
+from lora_theory.stats.transfer import Rule, transfer, wider
+from lora_theory.store.dataset import config_of
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+    from experiments.scaling.experiment import ScalingConfig
+
+RULES = {
+    "one constant rate": Rule(0.0, 0.0, True),
+    "one rate n^−1/2": Rule(-0.5, -0.5, True),
+    "one rate n^−1": Rule(-1.0, -1.0, True),
+    "η_A ∝ 1/n, η_B constant": Rule(-1.0, 0.0),
+}
+_TRIALS = (1, 2, 4, 8, 16)
+
+
+def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> Report:
+    """The report of one sweep."""
+    model = config_of(data)["sweep"]["model"]
+    found = [verdicts.measure(family, model, cfg) for family in families(data)]
+    lines = [f"{name}: {model}, seeds {data.seed.values[0]}.."]
+    for measured in found:
+        lines += ["", *_lines(measured, cfg)]
+    return Report(lines)
+
+
+def _lines(measured: Measured, cfg: "ScalingConfig") -> Iterator[str]:
+    family = measured.family
+    yield f"{family}; {family.over} = {_list(family.sizes)}; seeds {_list(family.seeds)}"
+    yield from _collapse_lines(measured, cfg)
+    yield from _verdict_lines(measured)
+    yield from _place_lines(measured, cfg)
+    if family.over == "n":
+        if family.plane:
+            yield from _gain_lines(family, cfg)
+        yield from _transfer_lines(family, cfg)
+
+
+def _list(values: object) -> str:
+    return ", ".join(map(str, values))  # type: ignore[call-overload]
+
+
+def _collapse_lines(measured: Measured, cfg: "ScalingConfig") -> Iterator[str]:
+    if not measured.collapses:
+        return
+    yield "collapse of the mean map of log loss, (c_a, c_b); variance left under each scaling:"
+    for (curve, t), fit in measured.collapses.items():
+        left = ", ".join(f"{name} {share:.2f}" for name, share in fit.left.items())
+        yield f"  {curve:<11} t = {t:<4} {_pair(fit)}  {left}"
+    sizes = measured.family.sizes
+    for w, fit in enumerate(measured.pairs):
+        yield f"  {sizes[w]} to {sizes[w + 1]}: {_pair(fit)}"
+
+
+def _pair(fit) -> str:
+    ends = zip(fit.exponents, fit.low, fit.high, strict=True)
+    return ", ".join(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" for value, low, high in ends)
+
+
+def _verdict_lines(measured: Measured) -> Iterator[str]:
+    yield "exponents, predicted and measured:"
+    for v in measured.verdicts:
+        yield "  " + verdict_line(v)
+
+
+def verdict_line(v: Verdict) -> str:
+    """One exponent as a line."""
+    predicted = "   -  " if v.predicted is None else f"{v.predicted:+6.2f}"
+    number = f"{v.value:+.2f} [{v.low:+.2f}, {v.high:+.2f}]"
+    return f"{v.what:<16}{v.where:<32}{predicted} {number:<24}{v.outcome:<10} {v.note}".rstrip()
+
+
+def _place_lines(measured: Measured, cfg: "ScalingConfig") -> Iterator[str]:
+    family, decide = measured.family, cfg.decide
+    scaled = measured.scalings[decide.curve, decide.quantile]
+    yield f"places, log2 (best cell; cells within 5 %), {decide.curve}, t = {decide.t}:"
+    for name in OPTIMA:
+        if family.plane or name == "equal":
+            cells = (_place(place) for place in scaled.places[name])
+            yield f"  {NAMES[name]:<16}" + " ".join(f"{cell:>18}" for cell in cells)
+
+
+def _place(place: Place) -> str:
+    low, high = place.regions[-1]
+    return f"{place.best:g} ({low:g} to {high:g})"
+
+
+def _gain_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
+    decide = cfg.decide
+    judge = Judge(decide.quantile)
+    sweep = family.sweep(decide.curve, decide.t)
+    yield "gain of two rates over one, log2 loss of the best of k random trials, on other seeds:"
+    for w, (land, line) in enumerate(zip(sweep.lands, sweep.shared, strict=True)):
+        found = search(land, line, judge, resamples=decide.resamples)
+        last = len(found.trials)
+        cells = []
+        for k in (*(k for k in _TRIALS if k < last), last):
+            gain = found.gain
+            ends = f"{gain.mean[k - 1]:+.2f} [{gain.low[k - 1]:+.2f}, {gain.high[k - 1]:+.2f}]"
+            cells.append(f"k = {k}: {ends}")
+        yield f"  n = {family.sizes[w]}: " + "; ".join(cells)
+    stop = family.until(decide.t) + 1
+    for w, land in enumerate(sweep.lands):
+        curves = family.losses(decide.curve, w)[..., :stop]
+        quick = speed_up(land, curves, family.steps[:stop], judge, resamples=decide.resamples)
+        own = larger_b(land)
+        words = "no finite pair"
+        if quick is not None:
+            r = quick.ratio
+            words = f"{float(r.value):.2f} [{float(r.low):.2f}, {float(r.high):.2f}] times sooner"
+        yield (
+            f"  n = {family.sizes[w]}: the best pair has the line's final loss {words}; own best "
+            f"η_B* > η_A* on {own.larger}, = on {own.equal}, < on {own.smaller} seeds "
+            f"({own.low:.0%} to {own.high:.0%})"
+        )
+
+
+def _transfer_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
+    decide = cfg.decide
+    judge, sweep = Judge(decide.quantile), family.sweep(decide.curve, decide.t)
+    yield f"transfer from n = {family.sizes[0]}: log2 loss above that of tuning anew at each width"
+    for name, rule in RULES.items():
+        if not rule.shared and not family.plane:
+            continue
+        found = transfer(sweep, rule, judge, resamples=decide.resamples)
+        cells = [
+            at.gap
+            if np.isnan(at.lost.mean)
+            else f"{float(at.lost.mean):+.2f} [{float(at.lost.low):+.2f}, {float(at.lost.high):+.2f}]"
+            for at in found
+        ]
+        yield f"  {name:<26}" + " ".join(f"{cell:>20}" for cell in cells)

@@ -1,0 +1,196 @@
+"""What a sweep says of the predicted exponents: measured, with intervals, and a verdict by margin."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from experiments.scaling.families import Family, judged_alike
+from lora_theory.stats.collapse import Collapse, collapse, log_losses
+from lora_theory.stats.equivalence import within
+from lora_theory.stats.landscapes import CURVES, Judge
+from lora_theory.stats.places import EDGES, NAMES
+from lora_theory.stats.scaling import Scaling, Sweep, scaling
+from lora_theory.terms import Outcome
+from lora_theory.theory.scalings import SHARED, Moves, moves, rank_law
+
+if TYPE_CHECKING:
+    from experiments.scaling.experiment import DecideConfig, ScalingConfig
+
+CAREFUL = 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """One predicted exponent, and what was measured.
+
+    Attributes:
+        family: in words.
+        what: which exponent.
+        where: loss, step and judge.
+        value, low, high: measured, with its interval; NaN where there is none.
+        predicted: the exponent; None if nothing is predicted.
+        outcome: "holds", "fails", "undecided"; empty where nothing is predicted.
+        note: why it is not determined, or how many seeds would decide.
+        primary: whether this is the endpoint that decides.
+    """
+
+    family: str
+    what: str
+    where: str
+    value: float
+    low: float
+    high: float
+    predicted: float | None
+    outcome: Outcome | str
+    note: str = ""
+    primary: bool = False
+
+
+class Measured(NamedTuple):
+    """What was fitted to one family.
+
+    Attributes:
+        family: which.
+        moves: what is predicted.
+        collapses: (loss, t) -> the collapse over all widths; of a plane alone.
+        pairs: the collapse of neighbouring widths, for the loss and t that decide.
+        scalings: (loss, quantile) -> exponents of optima and edges at the t that decides.
+        verdicts: of all that is predicted.
+    """
+
+    family: Family
+    moves: Moves | None
+    collapses: Mapping[tuple[str, int], Collapse]
+    pairs: tuple[Collapse, ...]
+    scalings: Mapping[tuple[str, float], Scaling]
+    verdicts: tuple[Verdict, ...]
+
+
+def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
+    """Fit everything to one family, and judge it."""
+    decide, at_n = cfg.decide, family.over == "n"
+    known = moves(model, family.optimizer, family.init) if at_n else None  # type: ignore[arg-type]
+    curves = sorted(CURVES, key=lambda name: name != decide.curve)
+    collapses, pairs = {}, ()
+    if family.plane and len(family.sizes) > 1:
+        given = {"theory": _floats(known.collapse)} if known else {}
+        given |= {name: _floats(c) for name, c in SHARED.items()}
+        collapses = {
+            (curve, t): _collapse(family.sweep(curve, t), decide, given)
+            for curve in curves
+            for t in cfg.times
+        }
+        sweep = family.sweep(decide.curve, decide.t)
+        pairs = tuple(
+            _collapse(sweep.of_widths([w, w + 1]), decide, {})
+            for w in range(len(family.sizes) - 1)
+        )
+    scalings = {
+        (curve, q): scaling(
+            usable(family, curve, decide.t),
+            Judge(q),
+            widest=decide.widest,
+            resamples=decide.resamples,
+            confidence=decide.confidence,
+        )
+        for curve in curves
+        for q in dict.fromkeys((decide.quantile, CAREFUL))
+    }
+    found = Measured(family, known, collapses, pairs, scalings, ())
+    return found._replace(verdicts=tuple(_verdicts(found, cfg)))
+
+
+def usable(family: Family, curve: str, t: int) -> Sweep:
+    """The landscapes for optima and edges: of sign and Adam, what trains badly has diverged."""
+    sweep = family.sweep(curve, t)
+    if family.optimizer == "gd":
+        return sweep
+    lines = tuple(map(judged_alike, sweep.lines)) if sweep.lines else None
+    return sweep._replace(lands=tuple(map(judged_alike, sweep.lands)), lines=lines)  # type: ignore[arg-type]
+
+
+def _collapse(sweep: Sweep, decide: "DecideConfig", given: dict) -> Collapse:
+    return collapse(
+        [log_losses(land.positive) for land in sweep.lands],
+        sweep.log2_widths,
+        given=given,
+        resamples=decide.resamples,
+        confidence=decide.confidence,
+    )
+
+
+def _floats(pair: tuple) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])
+
+
+def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
+    decide, seeds = cfg.decide, min(found.family.seeds)
+    name = str(found.family)
+    for (curve, t), fit in found.collapses.items():
+        where = f"{curve.removesuffix('_loss')}, t = {t}"
+        for axis, letter in enumerate("ab"):
+            predicted = float(found.moves.collapse[axis]) if found.moves else None
+            if found.moves and not found.moves.alone:
+                predicted = None
+            yield _verdict(
+                name,
+                f"collapse c_{letter}",
+                where,
+                (fit.exponents[axis], fit.low[axis], fit.high[axis]),
+                predicted,
+                decide.collapse_margin,
+                seeds,
+                "" if fit.determined(decide.widest)[axis] else "undetermined",
+            )
+    for (curve, q), scaled in found.scalings.items():
+        where = f"{curve.removesuffix('_loss')}, t = {decide.t}, {Judge(q)}"
+        for quantity, exponent in scaled.exponents.items():
+            predicted = _predicted(found, quantity)
+            if not found.family.plane and "equal" not in quantity:
+                continue
+            note = "" if exponent.determined else str(exponent).partition("] ")[2] or exponent.status
+            numbers = (exponent.value, exponent.low, exponent.high)
+            yield _verdict(
+                name,
+                NAMES[quantity],
+                where,
+                numbers,
+                predicted,
+                decide.place_margin,
+                seeds,
+                note,
+            )
+
+
+def _predicted(found: Measured, quantity: str) -> float | None:
+    if found.family.over == "r":
+        if quantity != "equal":
+            return None
+        law = rank_law(found.family.init, found.family.gamma, found.family.rho)  # type: ignore[arg-type]
+        return float(law)
+    places = found.moves.places if found.moves else {}
+    return float(places[quantity]) if quantity in places else None
+
+
+def _verdict(
+    family: str,
+    what: str,
+    where: str,
+    numbers: tuple[float, float, float],
+    predicted: float | None,
+    margin: float,
+    seeds: int,
+    note: str,
+) -> Verdict:
+    value, low, high = (float(number) for number in numbers)
+    outcome: str = ""
+    if predicted is not None:
+        outcome = "undecided"
+        if not note and np.isfinite([low, high]).all():
+            comparison = within(low, high, predicted, margin, seeds=seeds)
+            outcome = comparison.verdict
+            if comparison.seeds_needed:
+                note = f"about {comparison.seeds_needed / seeds:.1f} times the seeds would decide"
+    return Verdict(family, what, where, value, low, high, predicted, outcome, note)

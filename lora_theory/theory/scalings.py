@@ -1,0 +1,118 @@
+"""How landscapes over (η_A, η_B) are predicted to move with the width: exponents in n, as data.
+
+They are exponents of the loss at a fixed t, from the size of f in the recursions of
+`lora_theory.theory.rules`; where a paper says the same, it is named.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+
+from lora_theory.terms import Init
+
+PAPER = "LoRA+, Propositions 1, 2"
+THEOREM = "LoRA+, Theorem 1"
+INIT = "arXiv 2406.08447"
+RECURSION = "recursion"
+
+
+@dataclasses.dataclass(frozen=True)
+class Moves:
+    """How one family of landscapes moves with n.
+
+    Attributes:
+        collapse: (c_a, c_b): maps over (n^−c_a η_A, n^−c_b η_B) fall on one another.
+        alone: whether c_a − c_b is determined as well, or c_a + c_b alone: the map is then one of
+            η_A · η_B, whatever λ.
+        places: exponents of optima and edges by name; what is not there is not predicted: an edge
+            along a factor that never moves, an optimum in a valley.
+        source: of the prediction.
+    """
+
+    collapse: tuple[Fraction, Fraction]
+    places: Mapping[str, Fraction]
+    source: str
+    alone: bool = True
+
+
+def _moves(c_a: str, c_b: str, source: str, alone: bool = True, **places: str) -> Moves:
+    named = {name.replace("_to_", " "): Fraction(e) for name, e in places.items()}
+    return Moves((Fraction(c_a), Fraction(c_b)), named, source, alone)
+
+
+_TWO = {"eta_a": "-1", "eta_b": "0", "ratio": "1"}
+
+# Both random: η_A n bounds ΔZ_A, and with it the shared rate. Init[1]: A rests where B does, and
+# one rate is stable up to n^−1/2. Init[2]: as with both random, B rests where A does.
+_TWO_LAYER_GD: dict[str, Moves] = {
+    "both": _moves(
+        "-1", "0", PAPER, **_TWO, equal="-1", edge_to_A="-1", edge_to_B="0", edge_to_equal="-1"
+    ),
+    "A": _moves("-1", "0", PAPER, **_TWO, equal="-1/2", edge_to_B="0", edge_to_equal="-1/2"),
+    "B": _moves("-1", "0", PAPER, **_TWO, equal="-1", edge_to_A="-1", edge_to_equal="-1"),
+}
+# Init[1]: f = w (ΔB) (A Z + ΔA Z) = Θ(η_B (1 + n η_A)). Init[2]: f = w (B + ΔB) ΔA Z with
+# w B = Θ(n^−1/2), so Θ((n^−1/2 + η_B) n η_A), which n^1/2 η_A and n^1/2 η_B decide.
+_LAYER: dict[str, Moves] = {
+    "A": _moves(
+        "-1", "0", THEOREM, **_TWO, equal="-1/2", edge_to_B="0", edge_to_equal="-1/2"
+    ),
+    "B": _moves(
+        "-1/2", "-1/2", RECURSION, False, equal="-1/2", edge_to_A="-1/2", edge_to_equal="-1/2"
+    ),
+}
+_MOVES: dict[tuple[str, str], Mapping[str, Moves]] = {
+    ("two_layer", "gd"): _TWO_LAYER_GD,
+    **{("feature_layer", update): _LAYER for update in ("sign", "adam")},
+}
+SHARED: Mapping[str, tuple[Fraction, Fraction]] = {
+    "one rate n^−1/2": (Fraction(-1, 2), Fraction(-1, 2)),
+    "one rate n^−1": (Fraction(-1), Fraction(-1)),
+}
+"""Scalings of one shared rate, with which the collapse is compared."""
+
+
+def moves(model: str, update: str, init: Init) -> Moves | None:
+    """What is predicted for a family; None if nothing is.
+
+    Args:
+        model: a name of the experiments' registry: "two_layer" (eq. 3; one-sided inits with a
+            random W*), "feature_layer" (a LoRA layer on frozen features with a 1/n readout).
+        update: "gd", "sign" or "adam".
+        init: "A" (Init[1]), "B" (Init[2]) or "both".
+
+    >>> found = moves("feature_layer", "adam", "A")
+    >>> [str(c) for c in found.collapse], str(found.places["equal"])
+    (['-1', '0'], '-1/2')
+    >>> moves("two_layer", "sign", "both") is None
+    True
+    """
+    return _MOVES.get((model, update), {}).get(init)
+
+
+def rank_law(init: Init, gamma: float, rho: float) -> Fraction:
+    """The exponent in r of the shared rate at which ΔZ_B does not depend on r (Adam or sign).
+
+    | init | B's variance | η* |
+    |---|---|---|
+    | Init[1] | 0 | n^−1/2 r^−(1 − γ)/2 |
+    | Init[2] | 1/r | n^−1 r^γ |
+    | Init[2] | 1 | n^−1 r^(γ − 1/2) |
+
+    Args:
+        init: "A" or "B".
+        gamma: of the multiplier r^−γ.
+        rho: of B's variance r^ρ.
+
+    Raises:
+        ValueError: another init.
+
+    >>> str(rank_law("A", 0.5, 0)), str(rank_law("B", 1, -1)), str(rank_law("B", 1, 0))
+    ('-1/4', '1', '1/2')
+    """
+    power = Fraction(gamma).limit_denominator(100)
+    if init == "A":
+        return -(1 - power) / 2
+    if init == "B":
+        return power - (1 + Fraction(rho).limit_denominator(100)) / 2
+    raise ValueError(f'init: must be "A" or "B" (got {init!r})')
