@@ -38,8 +38,11 @@ class LoRA(nnx.Module):
     | init | A | B |
     |---|---|---|
     | "A" (Init[1]) | N(0, 1/n) | 0 |
-    | "B" (Init[2]) | 0 | N(0, 1) |
-    | "both" (the two-layer toy) | N(0, 1/n) | N(0, 1) |
+    | "B" (Init[2]) | 0 | N(0, r^ρ) |
+    | "both" (the two-layer toy) | N(0, 1/n) | N(0, r^ρ) |
+
+    ρ = 0 in the LoRA+ paper; ρ = −1, B ~ N(0, 1/r), where the best rate is followed over ranks
+    (arXiv 2602.06204).
 
     Args:
         in_features: n, columns of A.
@@ -48,6 +51,7 @@ class LoRA(nnx.Module):
         alpha: α of the multiplier α r^−γ; without it α = r^γ, a multiplier of exactly 1.
         gamma: γ of the multiplier.
         init: which factors are random at the start.
+        rho: ρ of the variance r^ρ of a random B.
         weight: W* (m, n), or None for W* = 0.
         axis: where the features of an input are: 0 (samples are columns, Z (n, N), as in the paper)
             or -1 (samples come first, Z (…, n), as in most networks).
@@ -55,7 +59,7 @@ class LoRA(nnx.Module):
 
     Raises:
         ValueError: a size below 1, r > min(n, m), an unknown init, a W* of another shape, or an
-            α or γ that is no usable number.
+            α, γ or ρ that is no usable number.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = LoRA(64, 32, 4, alpha=8.0, init="A", key=jax.random.key(0))
@@ -76,6 +80,7 @@ class LoRA(nnx.Module):
         alpha: float | None = None,
         gamma: float = 1.0,
         init: Init = "A",
+        rho: float = 0.0,
         weight: Float[Array, "m n"] | None = None,
         axis: int = 0,
         key: PRNGKey,
@@ -96,13 +101,16 @@ class LoRA(nnx.Module):
             )
         if axis not in (0, -1):
             raise ValueError(f"axis: must be 0 or -1 (got {axis})")
-        if not math.isfinite(gamma):
-            raise ValueError(f"gamma: must be finite (got {gamma})")
+        for name, exponent in (("gamma", gamma), ("rho", rho)):
+            if not math.isfinite(exponent):
+                raise ValueError(f"{name}: must be finite (got {exponent})")
         if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"alpha: must be positive and finite (got {alpha})")
         key_a, key_b = jax.random.split(key)
         a = jax.random.normal(key_a, (rank, in_features)) / jnp.sqrt(in_features)
         b = jax.random.normal(key_b, (out_features, rank))
+        if rho != 0:
+            b = rank ** (rho / 2) * b
         self.lora_a = FactorA(jnp.zeros_like(a) if init == "B" else a)
         self.lora_b = FactorB(jnp.zeros_like(b) if init == "A" else b)
         self.weight = None if weight is None else Frozen(weight)
@@ -111,8 +119,7 @@ class LoRA(nnx.Module):
 
     def down(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """α r^−γ · Z_A = α r^−γ · A Z, the r features that B reads, on the axis of Z's features."""
-        if hasattr(self, "__captures__"):  # Inside `nnx.capture`; elsewhere sow would warn.
-            self.sow(LayerInput, "z", z if self.axis == 0 else jnp.moveaxis(z, -1, 0))
+        self._show(z)
         z_a = self._times(self.lora_a[...], z)
         # A multiplier of 1 costs no pass over the features.
         return z_a if self.scale == 1.0 else self.scale * z_a
@@ -122,11 +129,26 @@ class LoRA(nnx.Module):
         z_b = self._times(self.lora_b[...], self.down(z))
         return z_b if self.weight is None else self._times(self.weight[...], z) + z_b
 
+    def seen_by(self, w: Float[Array, "m"], z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """α r^−γ · wᵀ B A Z: what an output with weights w (m,) reads of the update, one a sample.
+
+        As ((wᵀ B) A) Z, forward and backward pass take one product of Z with a vector each;
+        (wᵀ B)(A Z) takes r, and wᵀ (B (A Z)) also 2 r m N operations a pass for Z_B.
+        """
+        self._show(z)
+        row = w @ self.lora_b[...]
+        return self._times((row if self.scale == 1.0 else self.scale * row) @ self.lora_a[...], z)
+
     def merged(self) -> Float[Array, "m n"]:
         """The matrix W = W* + α r^−γ · B A (m, n), for use without the adapter."""
         update = self.scale * (self.lora_b[...] @ self.lora_a[...])
         return update if self.weight is None else self.weight[...] + update
 
+    def _show(self, z: Float[Array, "..."]) -> None:
+        """Let `nnx.capture` see the input, as columns; outside of one, sow would warn."""
+        if hasattr(self, "__captures__"):
+            self.sow(LayerInput, "z", z if self.axis == 0 else jnp.moveaxis(z, -1, 0))
+
     def _times(self, matrix: Float[Array, "..."], z: Float[Array, "..."]) -> Float[Array, "..."]:
-        """A matrix (out, in) applied to the features of z."""
+        """A matrix (out, in), or one row of it (in,), applied to the features of z."""
         return matrix @ z if self.axis == 0 else z @ matrix.T

@@ -36,6 +36,33 @@ def test_one_factor_starts_at_zero_and_the_update_with_it(init):
     assert (np.asarray(layer(jnp.ones((2000, 1)))) == 0).all()
 
 
+@pytest.mark.parametrize("rho", [-1.0, -0.5, 0.0, 1.0])
+def test_a_random_b_has_variance_r_to_the_rho(rho):
+    """ρ = 0 leaves the bits of a draw as they are."""
+    key_b = jax.random.split(KEY)[1]
+    drawn = np.asarray(jax.random.normal(key_b, (2000, 9)))
+    for init in ("B", "both"):
+        b = np.asarray(LoRA(9, 2000, 9, init=init, rho=rho, key=KEY).lora_b[...])
+        np.testing.assert_allclose(b, 9 ** (rho / 2) * drawn, rtol=0 if rho == 0 else 1e-6)
+        assert abs(b.var() / 9**rho - 1) < 4 * np.sqrt(2 / b.size)
+    a = LoRA(9, 2000, 9, init="A", rho=rho, key=KEY).lora_a[...]
+    np.testing.assert_array_equal(a, LoRA(9, 2000, 9, init="A", key=KEY).lora_a[...])
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("alpha", [None, 8.0])
+def test_what_one_output_sees_is_its_row_of_the_plain_product(axis, alpha):
+    layer = LoRA(10, 6, 4, alpha=alpha, gamma=0.5, init="both", axis=axis, key=KEY)
+    w, z = jax.random.normal(jax.random.key(1), (6,)), jax.random.normal(jax.random.key(2), (10, 3))
+    seen = layer.seen_by(w, z if axis == 0 else z.T)
+    a, b, v = (np.asarray(m, np.float64) for m in (layer.lora_a[...], layer.lora_b[...], w))
+    plain = v @ (b @ (a @ np.asarray(z, np.float64)))
+    scale = 1.0 if alpha is None else 4.0
+    np.testing.assert_allclose(seen, scale * plain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(seen, w @ (layer(z) if axis == 0 else layer(z.T).T), rtol=1e-3)
+    assert np.abs(seen - 1.1 * scale * plain).max() > 1e-2  # Control.
+
+
 def test_factors_have_types_of_their_own():
     layer = LoRA(4, 4, 2, weight=jnp.eye(4), key=KEY)
     assert type(layer.lora_a) is FactorA
@@ -64,7 +91,7 @@ def test_key_has_no_default():
         LoRA(4, 4, 2)
 
 
-@pytest.mark.parametrize("option", ["alpha", "gamma"])
+@pytest.mark.parametrize("option", ["alpha", "gamma", "rho"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_multipliers_that_are_no_numbers_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{option}: must be"):
