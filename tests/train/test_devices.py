@@ -18,9 +18,20 @@ def test_default_policies_are_sensible(width, samples, name):
         assert policy.sample_block == samples
 
 
-def test_chosen_values_override_the_defaults():
-    policy = resolve_policy(100, 1100, name="cores", micro_batch=3, sample_block=7)
+@pytest.mark.parametrize("gate", [True, False])
+def test_chosen_values_override_the_defaults(gate):
+    policy = resolve_policy(100, 1100, name="cores", micro_batch=3, sample_block=7, gate=gate)
     assert policy == Policy("cores", 3, 7)
+
+
+def test_without_a_gate_all_samples_are_one_pass_at_any_width():
+    for width in (64, 4096):
+        assert resolve_policy(width, 256, name="cores", gate=False) == Policy("cores", 16, 256)
+    gated = resolve_policy(4096, 256, name="cores")  # Control: a gate is cut to fit a cache.
+    assert gated.sample_block < 256
+    assert resolve_policy(64, 256, name="batch", gate=False) == resolve_policy(
+        64, 256, name="batch"
+    )
 
 
 @pytest.mark.parametrize("count", [0, -1, 99])
