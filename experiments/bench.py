@@ -23,7 +23,7 @@ from experiments import registry
 from experiments.lab import schema
 from experiments.lab.command_line import ROOT, run_command
 from experiments.lab.folders import Folders, check_writable, shown
-from experiments.lab.schema import Rule, integer, place, science
+from experiments.lab.schema import ConfigError, Rule, integer, place, science
 from experiments.registry import TwoLayerConfig
 
 PRODUCT = 2048  # Side of the square matrices whose product gives the machine's own rate.
@@ -51,6 +51,11 @@ class BenchConfig:
     )
     fig2: bool = science()
     out: str | None = place(schema.folder())
+
+    def __post_init__(self) -> None:
+        if self.model.weight != "zero":
+            words = "must be zero: the plain implementations have no W*"
+            raise ConfigError("model.weight", words, self.model.weight)
 
 
 class Candidate(NamedTuple):

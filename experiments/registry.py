@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.config_store import ConfigStore
 
 from experiments.lab.schema import ConfigError, integer, number, one_of, optional, positive, science
-from lora_theory.terms import INITS
+from lora_theory.terms import INITS, PRETRAINED
 
 if TYPE_CHECKING:
     from lora_theory.arrays import PRNGKey
@@ -33,11 +33,15 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RankedConfig(ModelConfig):
-    """A model with a LoRA layer of rank r and multiplier α r^−γ (without α 1, as in the paper)."""
+    """A model with a LoRA layer of rank r and multiplier α r^−γ (without α 1, as in the paper).
+
+    A random B starts with variance r^ρ.
+    """
 
     rank: int = science(_SIZE, default=4)
     alpha: float | None = science(optional(positive()), default=None)
     gamma: float = science(number(-10, 10), default=1.0)
+    rho: float = science(number(-10, 10), default=0.0)
 
     def __post_init__(self) -> None:
         if self.rank > self.width:
@@ -46,10 +50,30 @@ class RankedConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TwoLayerConfig(RankedConfig):
-    """`models.toys.TwoLayerToy` (eq. 3), and any model with its arguments."""
+class FeatureLayerConfig(RankedConfig):
+    """`models.toys.FeatureLayerToy`: a LoRA layer on features of d inputs."""
 
     inputs: int = science(_SIZE, default=5)
+    init: str = science(one_of(*INITS), default="A")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoLayerConfig(RankedConfig):
+    """Any model with the arguments of `models.toys.TwoLayerToy` (eq. 3)."""
+
+    inputs: int = science(_SIZE, default=5)
+    weight: str = science(one_of(*PRETRAINED), default="zero")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReluConfig(TwoLayerConfig):
+    """`models.toys.TwoLayerToy` itself: its ReLU passes nothing on where W* + s B A = 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight == "zero" and self.init != "both":
+            words = "must be both below a ReLU with W* = 0, where one random factor never moves; "
+            raise ConfigError("model.init", words + "or set model.weight=random", self.init)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,11 +90,13 @@ class Model(NamedTuple):
         build: its class, called with the fields of its schema and a key.
         schema: its config, with defaults.
         task: what it trains on unless the config says otherwise.
+        gate: whether a step makes anything of size (width, samples); see `resolve_policy`.
     """
 
     build: str
     schema: type[ModelConfig]
     task: str = "sine"
+    gate: bool = True
 
 
 class Probe(NamedTuple):
@@ -95,9 +121,12 @@ class Probe(NamedTuple):
 
 
 MODELS: dict[str, Model] = {
-    "linear": Model("lora_theory.models.toys:LinearToy", LinearConfig, task="linear"),
-    "layer": Model("lora_theory.models.toys:LayerToy", RankedConfig, task="linear"),
-    "two_layer": Model("lora_theory.models.toys:TwoLayerToy", TwoLayerConfig),
+    "linear": Model("lora_theory.models.toys:LinearToy", LinearConfig, "linear", gate=False),
+    "layer": Model("lora_theory.models.toys:LayerToy", RankedConfig, "linear", gate=False),
+    "feature_layer": Model(
+        "lora_theory.models.toys:FeatureLayerToy", FeatureLayerConfig, gate=False
+    ),
+    "two_layer": Model("lora_theory.models.toys:TwoLayerToy", ReluConfig),
 }
 TASKS: dict[str, str] = {
     "sine": "lora_theory.data.synthetic:sine_task",

@@ -3,6 +3,7 @@ from lora_theory.adapters.layer import LoRA as LoRA
 from lora_theory.adapters.lora_plus import lora_plus as lora_plus
 from lora_theory.data.synthetic import linear_task as linear_task
 from lora_theory.data.synthetic import sine_task as sine_task
+from lora_theory.models.toys import FeatureLayerToy as FeatureLayerToy
 from lora_theory.models.toys import LayerToy as LayerToy
 from lora_theory.models.toys import LinearToy as LinearToy
 from lora_theory.models.toys import TwoLayerToy as TwoLayerToy

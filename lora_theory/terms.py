@@ -6,6 +6,11 @@
 | "B" | Init[2] | 0 | N(0, 1) |
 | "both" | the two-layer toy | N(0, 1/n) | N(0, 1) |
 
+| weight | pretrained W* under the two-layer toy's adapter |
+|---|---|
+| "zero" | 0, as in eq. 3 |
+| "random" | N(0, 1/n) |
+
 | update | a step of |
 |---|---|
 | "gd" | full-batch gradient descent |
@@ -21,6 +26,9 @@ from typing import Literal, NamedTuple, get_args
 Init = Literal["A", "B", "both"]
 INITS: tuple[Init, ...] = get_args(Init)
 INIT_NAMES: dict[str, str] = {"A": "Init[1]", "B": "Init[2]", "both": "both random"}
+
+Pretrained = Literal["zero", "random"]
+PRETRAINED: tuple[Pretrained, ...] = get_args(Pretrained)
 
 Outcome = Literal["holds", "fails", "undecided"]
 

@@ -20,19 +20,35 @@ def all_pairs(f, y):
 LOSSES = {"mse": mse, "all_pairs": all_pairs}
 
 
-def two_layer(w_in, w_out, a, b, data, eta_a, eta_b, steps, loss):
-    """Train and test losses of f = w_outᵀ φ(B A φ(W_in x)) at t = 0 … steps."""
+def two_layer(w_in, w_out, a, b, data, eta_a, eta_b, steps, loss, w_star=0.0):
+    """Train and test losses of f = w_outᵀ φ((W* + B A) φ(W_in x)) at t = 0 … steps."""
+    x_train, y_train, x_test, y_test = data
+    z, z_test = np.maximum(w_in @ x_train, 0), np.maximum(w_in @ x_test, 0)
+    c, c_test = (0.0, 0.0) if np.ndim(w_star) == 0 else (w_star @ z, w_star @ z_test)
+    curves = []
+    for _ in range(steps + 1):
+        h = a @ z
+        p = c + b @ h
+        value, g = LOSSES[loss](w_out @ np.maximum(p, 0), y_train)
+        value_test, _ = LOSSES[loss](w_out @ np.maximum(c_test + b @ (a @ z_test), 0), y_test)
+        curves.append((value, value_test))
+        dp = np.outer(w_out, g) * (p > 0)
+        db, da = dp @ h.T, (b.T @ dp) @ z.T
+        a, b = a - eta_a * da, b - eta_b * db
+    return np.array(curves)
+
+
+def feature_layer(w_in, w_out, a, b, data, eta_a, eta_b, steps, loss):
+    """Train and test losses of f = w_outᵀ B A φ(W_in x) at t = 0 … steps."""
     x_train, y_train, x_test, y_test = data
     z, z_test = np.maximum(w_in @ x_train, 0), np.maximum(w_in @ x_test, 0)
     curves = []
     for _ in range(steps + 1):
-        h = a @ z
-        p = b @ h
-        value, g = LOSSES[loss](w_out @ np.maximum(p, 0), y_train)
-        value_test, _ = LOSSES[loss](w_out @ np.maximum(b @ (a @ z_test), 0), y_test)
+        value, g = LOSSES[loss](w_out @ (b @ (a @ z)), y_train)
+        value_test, _ = LOSSES[loss](w_out @ (b @ (a @ z_test)), y_test)
         curves.append((value, value_test))
-        dp = np.outer(w_out, g) * (p > 0)
-        db, da = dp @ h.T, (b.T @ dp) @ z.T
+        dp = np.outer(w_out, g)
+        db, da = dp @ (a @ z).T, b.T @ dp @ z.T
         a, b = a - eta_a * da, b - eta_b * db
     return np.array(curves)
 

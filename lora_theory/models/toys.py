@@ -1,5 +1,8 @@
 """The paper's toy models: the linear one (eq. 2), a LoRA layer alone, the two-layer one (eq. 3).
 
+A LoRA layer on frozen features stands between the last two: the inputs of the two-layer toy,
+without the activation above the layer.
+
 A model is an NNX module of two parts, f(x) = readout(features(x)): `features` holds what is
 frozen, so the engine computes it once, and `readout` holds every trained factor.
 """
@@ -11,9 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lora_theory.adapters.layer import Frozen, LoRA
-from lora_theory.arrays import Features, Inputs, Outputs, PRNGKey
+from lora_theory.arrays import Array, Features, Float, Inputs, Outputs, PRNGKey
 from lora_theory.models.relu_readout import relu_readout
-from lora_theory.terms import Init
+from lora_theory.terms import PRETRAINED, Init, Pretrained
 
 
 class Model(Protocol):
@@ -69,6 +72,7 @@ class LayerToy(nnx.Module):
         rank: r.
         alpha, gamma: of the multiplier s = α r^−γ; without alpha it is 1.
         init: "A" (Init[1]), "B" (Init[2]) or "both".
+        rho: ρ of the variance r^ρ of a random B.
         key: PRNG key of all weights.
 
     >>> import jax, jax.numpy as jnp
@@ -85,10 +89,13 @@ class LayerToy(nnx.Module):
         alpha: float | None = None,
         gamma: float = 1.0,
         init: Init,
+        rho: float = 0.0,
         key: PRNGKey,
     ):
         key_lora, key_out = jax.random.split(key)
-        self.lora = LoRA(width, width, rank, alpha=alpha, gamma=gamma, init=init, key=key_lora)
+        self.lora = LoRA(
+            width, width, rank, alpha=alpha, gamma=gamma, init=init, rho=rho, key=key_lora
+        )
         self.w_out = Frozen(jax.random.normal(key_out, (width,)) / width)
 
     def features(self, x: Inputs) -> Features:
@@ -97,18 +104,65 @@ class LayerToy(nnx.Module):
 
     def readout(self, z: Features) -> Outputs:
         """f = W_out s B A Z, shape (N,)."""
-        return self.w_out[...] @ self.lora(z)
+        return self.lora.seen_by(self.w_out[...], z)
 
     def __call__(self, x: Inputs) -> Outputs:
         """f(x) for the columns x (n, N), shape (N,)."""
         return self.readout(self.features(x))
 
 
+class FeatureLayerToy(LayerToy):
+    """f(x) = W_out s B A φ(W_in x), φ = ReLU: the whole LoRA layer of `LayerToy` on features.
+
+    W_in ~ N(0, 1) (n, d) is frozen, so that the inputs x (d, N) are the same at every width, and
+    Z = φ(W_in x) has Θ(1) entries. W_out ~ N(0, 1/n²) as in `LayerToy`.
+
+    Args:
+        inputs: d.
+        width: n, both inputs and outputs of the layer.
+        rank: r.
+        alpha, gamma: of the multiplier s = α r^−γ; without alpha it is 1.
+        init: "A" (Init[1]), "B" (Init[2]) or "both".
+        rho: ρ of the variance r^ρ of a random B.
+        key: PRNG key of all weights.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = FeatureLayerToy(5, 64, 4, init="A", key=jax.random.key(0))
+    >>> model(jnp.ones((5, 3))).tolist()  # B = 0
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        rank: int,
+        *,
+        alpha: float | None = None,
+        gamma: float = 1.0,
+        init: Init,
+        rho: float = 0.0,
+        key: PRNGKey,
+    ):
+        key_in, key_layer = jax.random.split(key)
+        super().__init__(width, rank, alpha=alpha, gamma=gamma, init=init, rho=rho, key=key_layer)
+        self.w_in = _w_in(inputs, width, key_in)
+
+    def features(self, x: Inputs) -> Features:
+        """Z = φ(W_in x), shape (n, N)."""
+        return nnx.relu(self.w_in[...] @ x)
+
+
 class TwoLayerToy(nnx.Module):
-    """f(x) = W_out φ(s B A φ(W_in x)), φ = ReLU, s = α r^−γ (eq. 3; s = 1 in the paper).
+    """f(x) = W_out φ((W* + s B A) φ(W_in x)), φ = ReLU, s = α r^−γ (eq. 3; there W* = 0, s = 1).
 
     W_in ~ N(0, 1) (n, d) and W_out ~ N(0, 1/n) (1, n) are frozen; A and B start as `init` says
     ("both" in the paper's Figure 2). Only A and B are trained.
+
+    | weight | W* | one factor random at the start |
+    |---|---|---|
+    | "zero" | 0, as in the paper | never moves: φ'(0) = 0 |
+    | "random" | N(0, 1/n) (n, n), frozen | moves |
 
     Args:
         inputs: d.
@@ -117,12 +171,20 @@ class TwoLayerToy(nnx.Module):
         alpha: α of the multiplier; without it the multiplier is 1, as in the paper.
         gamma: γ of the multiplier.
         init: which factors are random at the start.
+        rho: ρ of the variance r^ρ of a random B.
+        weight: the pretrained weight W*; the other weights are the same with either.
         key: PRNG key of all weights.
+
+    Raises:
+        ValueError: a size below 1, r > n, or an unknown init or weight.
 
     >>> import jax, jax.numpy as jnp
     >>> model = TwoLayerToy(5, 100, 4, init="both", key=jax.random.key(0))
     >>> model(jnp.ones((5, 7))).shape
     (7,)
+    >>> pretrained = TwoLayerToy(5, 100, 4, init="A", weight="random", key=jax.random.key(0))
+    >>> pretrained.features(jnp.ones((5, 7))).shape  # Z above W* Z
+    (200, 7)
     """
 
     def __init__(
@@ -134,23 +196,66 @@ class TwoLayerToy(nnx.Module):
         alpha: float | None = None,
         gamma: float = 1.0,
         init: Init = "both",
+        rho: float = 0.0,
+        weight: Pretrained = "zero",
         key: PRNGKey,
     ):
-        if inputs < 1:
-            raise ValueError(f"inputs: must be at least 1 (got {inputs})")
+        if weight not in PRETRAINED:
+            raise ValueError(f"weight: must be one of {', '.join(PRETRAINED)} (got {weight!r})")
         key_in, key_lora, key_out = jax.random.split(key, 3)
-        self.w_in = Frozen(jax.random.normal(key_in, (width, inputs)))
+        self.w_in = _w_in(inputs, width, key_in)
         self.w_out = Frozen(jax.random.normal(key_out, (width,)) / jnp.sqrt(width))
-        self.lora = LoRA(width, width, rank, alpha=alpha, gamma=gamma, init=init, key=key_lora)
+        pretrained = None
+        if weight == "random":
+            # `fold_in(key, i)` is the i-th of a split: this is the fourth, the others stay.
+            key_weight = jax.random.fold_in(key, 3)
+            pretrained = jax.random.normal(key_weight, (width, width)) / jnp.sqrt(width)
+        self.lora = LoRA(
+            width,
+            width,
+            rank,
+            alpha=alpha,
+            gamma=gamma,
+            init=init,
+            rho=rho,
+            weight=pretrained,
+            key=key_lora,
+        )
 
     def features(self, x: Inputs) -> Features:
-        """Z = φ(W_in x), shape (n, N)."""
-        return nnx.relu(self.w_in[...] @ x)
+        """Z = φ(W_in x), shape (n, N); under a weight W* Z below it: (2n, N).
+
+        What is frozen is computed once, the product with W* too.
+        """
+        z = nnx.relu(self.w_in[...] @ x)
+        frozen = self.lora.weight
+        return z if frozen is None else jnp.concatenate([z, frozen[...] @ z])
+
+    def preactivation(self, features: Float[Array, "_ N"]) -> Features:
+        """(W* + s B A) Z, shape (n, N), from what `features` gives."""
+        z, offset = self._parts(features)
+        update = self.lora.lora_b[...] @ self.lora.down(z)
+        return update if offset is None else offset + update
 
     def readout(self, z: Features) -> Outputs:
-        """f = W_out φ(s B A Z), shape (N,)."""
-        return relu_readout(self.w_out[...], self.lora.lora_b[...], self.lora.down(z))
+        """f = W_out φ((W* + s B A) Z), shape (N,), from what `features` gives."""
+        z, offset = self._parts(z)
+        return relu_readout(self.w_out[...], self.lora.lora_b[...], self.lora.down(z), offset)
 
     def __call__(self, x: Inputs) -> Outputs:
         """f(x) for the columns x (d, N), shape (N,)."""
         return self.readout(self.features(x))
+
+    def _parts(self, features: Float[Array, "_ N"]) -> tuple[Features, Features | None]:
+        """Z and W* Z, each (n, N); None for W* = 0."""
+        if self.lora.weight is None:
+            return features, None
+        z, offset = jnp.split(features, 2)
+        return z, offset
+
+
+def _w_in(inputs: int, width: int, key: PRNGKey) -> Frozen:
+    """W_in ~ N(0, 1) (n, d)."""
+    if inputs < 1:
+        raise ValueError(f"inputs: must be at least 1 (got {inputs})")
+    return Frozen(jax.random.normal(key, (width, inputs)))

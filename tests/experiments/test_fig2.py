@@ -187,6 +187,23 @@ def test_every_model_and_optimizer_runs_and_trains(model, optimizer, undrawn, tm
     assert "best equal" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("model", ["two_layer", "feature_layer"])
+def test_one_random_factor_trains_above_something_frozen(model, undrawn, tmp_path):
+    chosen = ["model.weight=random"] if model == "two_layer" else []
+    data = computed(
+        tmp_path,
+        f"model={model}",
+        "optimizer.name=adam",
+        "model.init=A",
+        "model.width=20",
+        *chosen,
+    )
+    start, end = (data.train_loss.isel(step=t).mean("seed") for t in (0, 12))
+    assert float(end.min()) < 0.9 * float(start.min())
+    # Control: where B's rate is smallest hardly anything has moved.
+    assert float(end[0, 0]) > 0.95 * float(start[0, 0])
+
+
 def test_the_same_optimizer_at_other_rates_is_another_run(undrawn, tmp_path):
     """Control: the rates reach the optimizer, each its own factor's."""
     data = computed(tmp_path, "model.width=20")
@@ -268,7 +285,7 @@ def test_damaged_results_are_refused_by_name_and_left(damage, reference, tmp_pat
 @pytest.mark.parametrize(
     "override",
     ["steps=13", "model.width=21", "seeds=3", "grid.low=1e-3", "optimizer.name=sign",
-     "engine.micro_batch=4", "task.n_test=21", "model.init=A"],
+     "engine.micro_batch=4", "task.n_test=21", "model.weight=random", "model.rho=-1"],
 )  # fmt: skip
 def test_results_of_another_config_are_refused_by_name(override, reference, tmp_path):
     cfg = load("fig2", LandscapeConfig, [*SMALL, override])
@@ -294,6 +311,10 @@ BAD = {
     "model.width=abc": "model.width: must be an integer",
     "model.width=1.5": "model.width: must be an integer",
     "model.rank=101": "model.rank: must be at most model.width = 100 (got 101)",
+    "model.init=A": "model.init: must be both below a ReLU with W* = 0",
+    "model.init=B": "or set model.weight=random (got B)",
+    "model.weight=one": "model.weight: must be one of zero, random (got one)",
+    "model.rho=-11": "model.rho: must be between -10 and 10",
     "model.init=C": "model.init: must be one of A, B, both (got C)",
     "model=cubic": f"model: must be one of {', '.join(sorted(registry.MODELS))} (got cubic)",
     "grid.points=0": "grid.points: must be an integer from 1",
@@ -439,6 +460,8 @@ def test_published_values_are_shown_for_the_papers_setting_alone(reference):
     assert shown(200) == {"best", "best equal"}
     assert shown(100) == set()
     assert shown(200, optimizer={"name": "adam"}) == set()
+    assert shown(200, model=papers["model"] | {"weight": "random"}) == set()
+    assert shown(200, model=papers["model"] | {"weight": "zero"}) == {"best", "best equal"}
 
 
 def test_the_floors_of_the_losses_are_saved(reference):

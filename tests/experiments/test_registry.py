@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hydra.core.config_store import ConfigStore
 
 from experiments import registry
@@ -41,6 +42,42 @@ def test_one_key_gives_model_and_data_and_another_key_others(name):
         assert not np.array_equal(left, apart) or not left.any()
 
 
+ON_FEATURES = [name for name, m in registry.MODELS.items() if hasattr(m.schema, "inputs")]
+
+
+def test_models_whose_inputs_do_not_depend_on_the_width():
+    assert {"feature_layer", "two_layer"} <= set(ON_FEATURES)
+    assert not {"layer", "linear"} & set(ON_FEATURES)
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_a_seed_has_the_same_data_at_every_width(name):
+    def drawn(width, seed=3):
+        config = small(name, width=width)
+        return registry.draw(config, None, {"n_train": 6, "n_test": 4})(seed_key(seed))
+
+    (narrow, data), (wide, same), (_, other) = drawn(64), drawn(128), drawn(64, seed=4)
+    for left, right, apart in zip(data, same, other, strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert not np.array_equal(left, apart)
+    assert narrow.lora.lora_a[...].shape != wide.lora.lora_a[...].shape  # Control.
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_a_model_without_a_gate_trains_on_nothing_of_the_features_size(name):
+    """What the policy is told: below a gate, a step of two runs makes two arrays (n, N)."""
+    model, data = registry.draw(small(name), None, {"n_train": 6, "n_test": 5})(seed_key(0))
+    z = model.features(data.x_train)
+    graph, trained, frozen = nnx.split(model, nnx.LoRAParam, ...)
+
+    def gradient(trained):
+        return jax.grad(lambda p: nnx.merge(graph, p, frozen).readout(z).sum())(trained)
+
+    runs = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), trained)
+    text = jax.jit(jax.vmap(gradient)).lower(runs).as_text()
+    assert ("tensor<2x8x6xf32>" in text) == registry.MODELS[name].gate
+
+
 @pytest.mark.parametrize("name", registry.MODELS)
 def test_schemas_have_roles_and_their_defaults_are_allowed(name):
     schema = registry.MODELS[name].schema
@@ -55,6 +92,19 @@ def test_schemas_have_roles_and_their_defaults_are_allowed(name):
 def test_a_rank_above_the_width_is_refused_in_words():
     with pytest.raises(ConfigError, match=r"^model\.rank: must be at most model\.width = 8"):
         small("two_layer", rank=9)
+
+
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_one_random_factor_below_a_relu_needs_a_pretrained_weight(init):
+    allowed = r"must be both .* or set model\.weight=random \(got " + init
+    with pytest.raises(ConfigError, match=r"^model\.init: " + allowed):
+        small("two_layer", init=init)
+    options = {"init": init, "weight": "random"}
+    model, _ = registry.draw(small("two_layer", **options), None, {"n_train": 6, "n_test": 4})(
+        seed_key(0)
+    )
+    assert model.lora.weight is not None
+    registry.TwoLayerConfig(name="tanh", init=init)  # Of other activations, no matter.
 
 
 @pytest.mark.parametrize("name", registry.OPTIMIZERS)

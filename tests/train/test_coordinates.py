@@ -48,6 +48,13 @@ def two_layer_setup(n, key):
     return TwoLayerToy(5, n, 3, key=key_model), x, jnp.sin(x.mean(axis=0))
 
 
+def pretrained_setup(n, key):
+    key_x, key_model = jax.random.split(key)
+    x = jax.random.normal(key_x, (5, 4))
+    model = TwoLayerToy(5, n, 3, init="A", weight="random", key=key_model)
+    return model, x, jnp.sin(x.mean(axis=0))
+
+
 def rms(v):
     return 0.5 * np.log2(np.mean(np.square(v)))
 
@@ -116,6 +123,32 @@ def test_layer_sizes_are_those_of_numpy(base, name):
             else:
                 assert found == pytest.approx(rms(value), abs=1e-7), (quantity, t)
         a, b = a + da, b + db
+
+
+def test_below_a_pretrained_weight_the_layers_input_is_z_alone():
+    """The toy's features are Z above W* Z; what the layer reads is Z (n, N)."""
+    table = coordinate_check(
+        pretrained_setup, SGD, lambda n: (0.1 / n, 0.1), [32], seeds=1, steps=2
+    )
+    model, x, y = drawn(pretrained_setup, 32)
+    a, b, w_star, w_in, w = (
+        np.asarray(v[...])
+        for v in (model.lora.lora_a, model.lora.lora_b, model.lora.weight, model.w_in, model.w_out)
+    )
+    z, y = np.maximum(w_in @ np.asarray(x), 0), np.asarray(y)
+    for t in range(2):
+        p = (w_star + b @ a) @ z
+        dp = np.outer(w, (w @ np.maximum(p, 0) - y) / y.size) * (p > 0)
+        da, db = -0.1 / 32 * b.T @ dp @ z.T, -0.1 * dp @ (a @ z).T
+        expected = {"delta1_Z_B": b @ da @ z, "delta2_Z_B": db @ a @ z, "dZ_A": da @ z, "dB": db}
+        a, b = a + da, b + db
+        expected |= {"Z_A": a @ z, "Z_B": b @ a @ z, "f": w @ np.maximum((w_star + b @ a) @ z, 0)}
+        for name, value in expected.items():
+            found = table.logs[name][0, 0, t]
+            if np.all(value == 0):
+                assert np.isneginf(found), (name, t)
+            else:
+                assert found == pytest.approx(rms(value), abs=1e-7), (name, t)
 
 
 def test_deltas_add_up_and_a_missing_one_shows():

@@ -14,7 +14,7 @@ from flax import nnx
 from lora_theory.adapters.layer import FactorA, FactorB, Frozen, LoRA
 from lora_theory.adapters.lora_plus import lora_plus
 from lora_theory.data.synthetic import linear_task, sine_task
-from lora_theory.models.toys import LinearToy, TwoLayerToy
+from lora_theory.models.toys import FeatureLayerToy, LinearToy, TwoLayerToy
 from lora_theory.train.devices import Policy, resolve_policy
 from lora_theory.train.sweep import Problem, sweep_cells
 
@@ -34,6 +34,21 @@ def drawn_two_layer(width, n_train, n_test, key):
     return Problem(TwoLayerToy(5, width, 4, init="both", key=key_model), data)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def drawn_on_features(make, init, key):
+    """A small problem of any model on features: its width is not that of its inputs."""
+    key_data, key_model = jax.random.split(key)
+    return Problem(make(5, 64, 4, init=init, key=key_model), sine_task(5, 80, 20, key=key_data))
+
+
+PRETRAINED = functools.partial(TwoLayerToy, weight="random")
+
+
+@functools.cache
+def on_features(make, init="A", seed=0):
+    return drawn_on_features(make, init, jax.random.key(seed))
+
+
 def linear(width=64, n_train=32, n_test=8, seed=0, init="A"):
     key_data, key_model = jax.random.split(jax.random.key(seed))
     data = linear_task(width, n_train, n_test, key=key_data)
@@ -44,7 +59,7 @@ def linear(width=64, n_train=32, n_test=8, seed=0, init="A"):
 
 def run(problem, cells, devices, *, loss="mse", steps=20, policy=None, optimizer=SGD):
     width = problem.data.x_train.shape[0]
-    if isinstance(problem.model, TwoLayerToy):
+    if hasattr(problem.model, "w_in"):
         width = problem.model.w_in.shape[0]
     samples = problem.data.y_train.size + problem.data.y_test.size
     return sweep_cells(
@@ -66,10 +81,15 @@ def oracle(problem, eta_a, eta_b, steps, loss):
     """NumPy's curves from the same weights and data; rates rounded as the engine rounds them."""
     data = [np.asarray(part, np.float64) for part in problem.data]
     eta_a, eta_b = float(np.float32(eta_a)), float(np.float32(eta_b))
-    model = problem.model
-    if isinstance(model, TwoLayerToy):
+    model, rates = problem.model, (eta_a, eta_b, steps, loss)
+    if hasattr(model, "w_in"):
         weights = map(float64, (model.w_in, model.w_out, model.lora.lora_a, model.lora.lora_b))
-        return oracles.two_layer(*weights, data, eta_a, eta_b, steps, loss)
+        if isinstance(model, FeatureLayerToy):
+            return oracles.feature_layer(*weights, data, *rates)
+        below = model.lora.weight
+        return oracles.two_layer(
+            *weights, data, *rates, w_star=0.0 if below is None else float64(below)
+        )
     a, b = float64(model.lora.lora_a)[0], float64(model.lora.lora_b)[0, 0]
     return oracles.linear(a, b, data, eta_a, eta_b, steps, loss)
 
@@ -77,6 +97,14 @@ def oracle(problem, eta_a, eta_b, steps, loss):
 # Far below the edge of stability (η_A ≈ 1e-2, η_B ≈ 1 at n = 100): rounding is not amplified.
 CALM = {
     "two_layer": (two_layer, [(1e-4, 1e-4), (1e-3, 1e-1), (3e-3, 1e-3), (1e-4, 0.2), (2e-3, 3e-2)]),
+    "pretrained": (
+        functools.partial(on_features, PRETRAINED),
+        [(1e-3, 0.1), (3e-3, 3e-2), (1e-4, 0.2)],
+    ),
+    "feature_layer": (
+        functools.partial(on_features, FeatureLayerToy),
+        [(3e-2, 1.0), (1e-1, 3.0), (0.3, 0.5)],
+    ),
     "linear": (linear, [(1e-2, 0.1), (3e-3, 0.3), (2e-2, 2e-2)]),
     "linear_b": (functools.partial(linear, init="B"), [(1e-2, 0.1), (2e-2, 0.03)]),
     "linear_both": (functools.partial(linear, init="both"), [(1e-2, 0.1), (2e-2, 0.03)]),
@@ -111,6 +139,17 @@ def test_engine_equals_numpy_descent(name, loss, block, devices):
         for wrong in controls:
             assert np.abs(wrong[:, 0] / expected[:, 0] - 1).max() > 2e-5, cells[k]
     assert (curves.diverged_at == -1).all()
+
+
+@pytest.mark.parametrize("init", ["A", "B"])
+@pytest.mark.parametrize("make", [PRETRAINED, FeatureLayerToy], ids=["pretrained", "layer"])
+def test_adam_without_epsilon_starts_from_gradients_that_are_zero(make, init, devices):
+    """Init[1] and Init[2]: one factor's gradient is exactly 0 at t = 0, and 0 / ε is 0."""
+    adam = functools.partial(lora_plus, base=functools.partial(optax.adam, eps=1e-30))
+    problem, cells = on_features(make, init), [(1e-3, 1e-2), (1e-2, 1e-1)]
+    curves = run(problem, cells, devices[:2], steps=60, optimizer=adam)
+    assert (curves.diverged_at == -1).all()
+    assert (curves.train_loss[:, -1] < 0.9 * curves.train_loss[:, 0]).all()
 
 
 def same_bits(left, right):
