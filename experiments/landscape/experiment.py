@@ -177,7 +177,7 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
     def start(self, cfg: LandscapeConfig) -> dict[str, Any]:
         """The devices and the engine's policy."""
         devices_of(cfg.engine)
-        policy = policy_of(cfg.engine, cfg.model.width, cfg.task)._asdict()
+        policy = policy_of(cfg.engine, cfg.model.name, cfg.model.width, cfg.task)._asdict()
         return {"engine": {"policy": policy.pop("name"), **policy}}
 
     def run(self, piece: Piece, cfg: LandscapeConfig) -> Arrays:
@@ -193,7 +193,7 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
             optimizer=registry.optimizer(cfg.optimizer.name),
             loss=loss,
             steps=cfg.steps,
-            policy=policy_of(cfg.engine, cfg.model.width, cfg.task),
+            policy=policy_of(cfg.engine, cfg.model.name, cfg.model.width, cfg.task),
             devices=devices_of(cfg.engine),
         )
         floors = np.asarray(objective(problem.data, loss).offset, np.float32)
@@ -299,8 +299,8 @@ def devices_of(engine: EngineConfig) -> "list[jax.Device]":
         raise ConfigError("engine.devices", allowed, engine.devices) from None
 
 
-def policy_of(engine: EngineConfig, width: int, task: TaskConfig) -> "Policy":
-    """The engine's policy at one width, every null of the config resolved."""
+def policy_of(engine: EngineConfig, model: str, width: int, task: TaskConfig) -> "Policy":
+    """The engine's policy for a model at one width, every null of the config resolved."""
     from lora_theory.train.devices import resolve_policy
 
     return resolve_policy(
@@ -309,6 +309,7 @@ def policy_of(engine: EngineConfig, width: int, task: TaskConfig) -> "Policy":
         name=engine.policy,
         micro_batch=engine.micro_batch,
         sample_block=engine.sample_block,
+        gate=registry.MODELS[model].gate,
     )
 
 

@@ -212,7 +212,7 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
         """The devices, and which policy the engine has there."""
         devices_of(cfg.engine)
         first = next(iter(cfg.sweeps.values()))
-        policy = policy_of(cfg.engine, first.widths[0], first.task)
+        policy = policy_of(cfg.engine, first.model, first.widths[0], first.task)
         return {"engine": {"policy": policy.name}}
 
     def run(self, piece: Piece, cfg: ScalingConfig) -> Arrays:
@@ -228,7 +228,7 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
             optimizer=registry.optimizer(piece.optimizer, cfg.adam_eps),
             loss=registry.resolve(registry.LOSSES["mse"]),
             steps=cfg.steps,
-            policy=policy_of(cfg.engine, piece.width, sweep.task),
+            policy=policy_of(cfg.engine, sweep.model, piece.width, sweep.task),
             devices=devices_of(cfg.engine),
         )
         kept = kept_steps(cfg)
