@@ -97,9 +97,10 @@ def curvature(
 
     Returns:
         The ends, with a residual each. In float32 (as the parameters are) they are rounded by
-        about 1e-6 of the largest, so that the 0 of a singular block has either sign; a gate
-        within rounding of 0 costs up to 1e-4, and the small gradients that weigh most in P⁻¹ up
-        to some 1e-3 (two-layer toy, n = 512, against float64). Residuals do not see either.
+        about 1e-6 of the largest, so that the 0 of a singular block has either sign; one gate
+        that rounding opens or shuts moves them by 1e-5 to 1e-4. With Adam, entries whose gradients
+        nearly vanish weigh most: against float64, up to 3 % off after one step and 0.2 % after
+        ten (two-layer toy, n = 512, 8 seeds). Residuals see neither.
 
     Raises:
         ValueError: a model without factors A or B, no iterations, an unknown axis, or rates and
