@@ -150,7 +150,7 @@ PROBES: dict[str, Probe] = {
     **{name: Probe(name, model.task) for name, model in MODELS.items()},
     "linear": Probe("linear", "signs", {"n_train": 1, "n_test": 1, "target": 2.0}, seeds=8000),
     "layer": Probe("layer", "signs", _FAR, seeds=1000, rate=1.0),
-    "rank": Probe("layer", "signs", _FAR, {"alpha": 1.0}, ("rank", "ranks"), 200, 0.0625),
+    "rank": Probe("layer", "signs", _FAR, {"alpha": 1.0}, ("rank", "ranks"), 300, 0.0625),
 }
 
 

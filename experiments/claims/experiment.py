@@ -30,7 +30,7 @@ from lora_theory.store.files import ResultsError, write_json
 from lora_theory.store.provenance import Provenance
 from lora_theory.store.records import from_plain
 from lora_theory.theory import claims as theory
-from lora_theory.theory.claims import Case, Claim, Exponents, Phase
+from lora_theory.theory.claims import Case, Claim, Exponents, Phase, Symmetry
 from lora_theory.theory.regions import lattice
 
 # Seeds of the scalar map and of the phase diagrams, which every report has.
@@ -81,7 +81,7 @@ class ClaimsConfig(schema.Common):
 
 
 class Claims(Experiment[ClaimsConfig, Piece, Record]):
-    """A piece is a group of settings at all widths, a phase diagram, or a curve of slopes."""
+    """A piece is a group of settings at all widths, symmetries, a phase diagram or a curve."""
 
     name = "claims"
     schema = ClaimsConfig
@@ -95,6 +95,8 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         pieces: dict[str, Piece] = {
             repr(group): group for group in _longest_first(settings.groups(found), cfg)
         }
+        for group in settings.symmetries(c for c in cases if isinstance(c, Symmetry)):
+            pieces[f"symmetry {group.cases[0].update}"] = group
         points = {*lattice(12), *(p for c in cases if isinstance(c, Phase) for p in c.points)}
         for update, init in itertools.product(("gd", "sign"), "AB"):
             pieces[f"phases {update} {init}"] = Diagram(update, init, tuple(sorted(points)))

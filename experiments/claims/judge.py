@@ -7,14 +7,21 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from experiments.claims import settings
-from experiments.claims.settings import APPROACHES, Approach, Diagram, Group, Piece
+from experiments.claims.settings import (
+    APPROACHES,
+    Approach,
+    Diagram,
+    Group,
+    Piece,
+    Symmetries,
+)
 from experiments.lab.experiment import Arrays
 from lora_theory.plots.records import Curve, DrawnDiagram, DrawnPoint
 from lora_theory.stats.equivalence import compare
 from lora_theory.stats.slopes import Slope, Table
 from lora_theory.store.files import ResultsError
 from lora_theory.terms import INIT_NAMES, Class, Outcome, Setting
-from lora_theory.theory.claims import Case, Claim, Exponents, Identity, Phase
+from lora_theory.theory.claims import Case, Claim, Exponents, Identity, Phase, Symmetry
 from lora_theory.theory.regions import areas, predicted_class
 from lora_theory.theory.rules import RULES
 
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
 _IDENTITY_SEEDS = 20
-_IDENTITY_GAP = 1e-12  # Some thousand roundings of float64.
+_IDENTITY_GAP = 1e-12  # Some thousand roundings of float64; where nothing rounds it is 0.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +123,12 @@ class Judge:
                 self._tables |= zip(piece.settings, _tables(piece, read), strict=True)
             elif isinstance(piece, Approach):
                 self._tables[piece] = _tables(piece, read)[0]
+        self._gaps = {
+            case: float(gap)
+            for piece, read in pieces.items()
+            if isinstance(piece, Symmetries)
+            for case, gap in zip(piece.cases, read()["gaps"], strict=True)
+        }
         self._classes = {
             (piece.update, piece.init): dict(
                 zip(piece.points, settings.classes(dict(read())), strict=True)
@@ -169,6 +182,8 @@ class Judge:
             return [self._phase_row(case)]
         if isinstance(case, Identity):
             return [_identity_row(case)]
+        if isinstance(case, Symmetry):
+            return [self._symmetry_row(case)]
         return [self._exponent_row(case, name, count) for name in case.predicted]
 
     def _exponent_row(self, case: Exponents, name: str, count: int) -> Row:
@@ -216,6 +231,16 @@ class Judge:
             f"map, {case.update}, {INIT_NAMES[case.init]}; n = 2^{widths[0]:g} to "
             f"2^{widths[-1]:g}; {len(self.cfg.seeds['lattice'])} seeds",
             1e9 if wrong else float(undecided),
+        )
+
+    def _symmetry_row(self, case: Symmetry) -> Row:
+        gap, most = self._gaps[case], 0.0 if case.exact else _IDENTITY_GAP
+        return Row(
+            "holds" if gap <= most else "fails",
+            f"largest gap {gap:.1e} max |f| measured, at most {most:g} predicted",
+            f"{case.model}, {case.update}, {INIT_NAMES[case.init]}, p = {case.p}, q = {case.q}; "
+            f"float{32 if case.exact else 64}; n = 64",
+            gap / most if most else 1e9 * (gap > 0),
         )
 
     def _diagram(self, update: str, init: str) -> DrawnDiagram:

@@ -16,6 +16,7 @@ from experiments.lab.schema import ConfigError
 from lora_theory.exact import phases, scalar_map
 from lora_theory.stats.slopes import Table
 from lora_theory.terms import Class, Setting, Verdict
+from lora_theory.theory.claims import Symmetry
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
@@ -55,7 +56,16 @@ class Approach(NamedTuple):
     limit: Fraction
 
 
-Piece = Group | Diagram | Approach
+class Symmetries(NamedTuple):
+    """Symmetries of one update, which share trajectories."""
+
+    cases: tuple[Symmetry, ...]
+
+
+Piece = Group | Diagram | Approach | Symmetries
+
+# Of the size of the gradients: where it is far below them, no one feels it.
+_SYMMETRY_EPS = 0.01
 
 _half = Fraction(1, 2)
 APPROACHES = (
@@ -93,12 +103,22 @@ def groups(settings: Iterable[Setting]) -> list[Group]:
     return [Group(tuple(group)) for group in found.values()]
 
 
+def symmetries(cases: Iterable[Symmetry]) -> list[Symmetries]:
+    """Each case once, in pieces by update."""
+    found: dict[str, dict[Symmetry, None]] = {}
+    for case in cases:
+        found.setdefault(case.update, {})[case] = None
+    return [Symmetries(tuple(group)) for group in found.values()]
+
+
 def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
-    """Run one piece; `tables` and `classes` read what it gives."""
+    """Run one piece; `tables` and `classes` read what it gives, of symmetries it is the gaps."""
     if isinstance(piece, Diagram):
         return _measure_diagram(piece, cfg)
     if isinstance(piece, Approach):
         return _arrays([_map_table(piece.setting, APPROACH_WIDTHS, cfg, piece.t)])
+    if isinstance(piece, Symmetries):
+        return {"gaps": np.array([_measure_symmetry(case) for case in piece.cases])}
     if piece.model == "map":
         widths = np.asarray(cfg.map_log2_widths)
         return _arrays([_map_table(setting, widths, cfg, _MAP_STEPS) for setting in piece.settings])
@@ -162,6 +182,21 @@ def _measure_diagram(diagram: Diagram, cfg: "ClaimsConfig") -> dict[str, np.ndar
         "verdict": np.array(verdicts),
         "from_t": np.array([(c and c.from_t) or 0 for c in found]),
     }
+
+
+def _measure_symmetry(case: Symmetry) -> float:
+    from lora_theory.train.symmetry import Powers, symmetry_gap
+
+    return symmetry_gap(
+        case.model,
+        case.update,
+        case.init,  # type: ignore[arg-type]
+        float(case.p),
+        float(case.q),
+        powers=Powers(case.rate, case.eps, case.decay),
+        eps=_SYMMETRY_EPS,
+        double=not case.exact,
+    )
 
 
 def _measure_models(settings: tuple[Setting, ...], cfg: "ClaimsConfig") -> list[Table]:

@@ -17,6 +17,7 @@ PAPER = "LoRA+"
 INIT = "arXiv 2406.08447"
 MUA = "arXiv 2602.06204"
 RSLORA = "arXiv 2312.03732"
+REGRET = "LoRA Without Regret, 2025"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,36 @@ class Identity:
     contributions: tuple[str, ...]
 
 
-Case = Exponents | Phase | Identity
+@dataclasses.dataclass(frozen=True)
+class Symmetry:
+    """Training α/(pq) with p A and q B gives the f_t of α with A and B.
+
+    Bit for bit if p and q are powers of two, to rounding otherwise.
+
+    Attributes:
+        model, update, init: what is trained.
+        p, q: factors of the initial A and B.
+        rate, eps, decay: powers of p (A) and q (B) by which η, Adam's ε and AdamW's weight decay
+            are multiplied.
+    """
+
+    model: str
+    update: str
+    init: str
+    p: Fraction
+    q: Fraction
+    rate: int
+    eps: int = -1
+    decay: int = -1
+
+    @property
+    def exact(self) -> bool:
+        """Whether p and q are powers of two, by which a float is multiplied without rounding."""
+        terms = (term for factor in (self.p, self.q) for term in factor.as_integer_ratio())
+        return all(term & (term - 1) == 0 for term in terms)
+
+
+Case = Exponents | Phase | Identity | Symmetry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +202,7 @@ def _claims() -> Iterator[Claim]:
     yield from _layer()
     yield from _two_layer()
     yield from _rank()
+    yield from _symmetries()
 
 
 def _linear_toy() -> Iterator[Claim]:
@@ -424,28 +455,40 @@ def _rank() -> Iterator[Claim]:
             "rank", "adam", init, (e, e), 2, start=start, gamma=gamma, **optimum, **predicted
         )
 
+    gammas = ("0", "1/2", "1")
+
+    def unit(*exponents: str) -> tuple[Exponents, ...]:
+        """B ~ N(0, 1) at each γ."""
+        return tuple(
+            at("B", e, gamma, dZ_B="0") for gamma, e in zip(gammas, exponents, strict=True)
+        )
+
     yield Claim(
         "rank-init1",
-        "Multiplier r^−γ, Init[1], Adam, one rate: the optimum is η ∝ n^−1/2 r^−(1−γ)/2 (there "
-        "ΔZ_B does not depend on r)",
+        "Multiplier r^−γ, Init[1], Adam, one rate: the optimum is η ∝ n^−1/2 r^−(1−γ)/2 at γ = 0, "
+        "1/2, 1 (there ΔZ_B does not depend on r)",
         MUA,
-        (at("A", "0", "1", dZ_B="0"), at("A", "-1/4", "1/2", dZ_B="0")),
-        "η independent of r at γ = 1/2",
-        (at("A", "0", "1/2", dZ_B="0"),),
+        tuple(
+            at("A", e, gamma, dZ_B="0")
+            for gamma, e in zip(gammas, ("-1/2", "-1/4", "0"), strict=True)
+        ),
+        "η independent of r at γ = 0, 1/2",
+        (at("A", "0", "0", dZ_B="0"), at("A", "0", "1/2", dZ_B="0")),
     )
     yield Claim(
         "rank-init2",
-        "Multiplier r^−γ, Init[2] with B ~ N(0, 1/r), Adam, one rate: the optimum is η ∝ n^−1 r^γ",
+        "Multiplier r^−γ, Init[2] with B ~ N(0, 1/r), Adam, one rate: the optimum is η ∝ n^−1 r^γ "
+        "at γ = 0, 1/2, 1, where r^(1+γ) is far below n",
         MUA,
-        (at("B", "1", "1", start="-1/2", dZ_B="0"),),
-        "η independent of r",
-        (at("B", "0", "1", start="-1/2", dZ_B="0"),),
+        tuple(at("B", gamma, gamma, start="-1/2", dZ_B="0") for gamma in gammas),
+        "η independent of r at γ = 1; B ~ N(0, 1) at γ = 0, 1/2",
+        (at("B", "0", "1", start="-1/2", dZ_B="0"), *unit(*gammas)[:2]),
     )
     yield Claim(
         "rank-init2-unit",
         "The same with this project's Init[2], B ~ N(0, 1): η ∝ n^−1 r^γ",
         MUA,
-        (at("B", "1", "1", dZ_B="0"),),
+        unit(*gammas),
         "η ∝ n^−1 r^(γ+1/2)",
         (at("B", "3/2", "1", dZ_B="0"),),
         recorded="fails",
@@ -454,11 +497,11 @@ def _rank() -> Iterator[Claim]:
     )
     yield Claim(
         "rank-init2-unit-law",
-        "Init[2] with B ~ N(0, 1): η ∝ n^−1 r^(γ−1/2)",
+        "Init[2] with B ~ N(0, 1): η ∝ n^−1 r^(γ−1/2) at γ = 0, 1/2, 1",
         "recursion of the rank exponents",
-        (at("B", "1/2", "1", dZ_B="0"),),
+        unit("-1/2", "0", "1/2"),
         "η ∝ n^−1 r^γ",
-        (at("B", "1", "1", dZ_B="0"),),
+        unit(*gammas),
     )
     yield Claim(
         "rank-gd",
@@ -472,3 +515,44 @@ def _rank() -> Iterator[Claim]:
         "γ = 1, the multiplier α/r, taken for rank-stable",
         (_at("rank", "gd", "A", (None, "0"), 1, gamma="1", delta2_Z_B="0"),),
     )
+
+
+def _symmetries() -> Iterator[Claim]:
+    """In powers of p and q: gradients go as −1, and rates as what turns their update into 1."""
+    powers_of_two, others = (Fraction(8), Fraction(1, 2)), (Fraction(3), Fraction(7, 10))
+    # Below a ReLU, with W* = 0, neither one-sided init ever moves.
+    settings = (("layer", "A"), ("layer", "B"), ("layer", "both"), ("two_layer", "both"))
+
+    def of(update: str, rate: int, eps: int = -1, decay: int = -1) -> tuple[Symmetry, ...]:
+        exact = tuple(
+            Symmetry(model, update, init, *powers_of_two, rate, eps, decay)
+            for model, init in settings
+        )
+        # From Init[1] sign updates bring B back to 0, or beside it: there rounding has a sign.
+        rounded = tuple(
+            Symmetry(model, update, "both", *others, rate, eps, decay) for model, _ in settings[2:]
+        )
+        return exact + rounded
+
+    for update, words, right, wrong, broken in (
+        ("sign", "Sign updates", "η → pη, qη", "η → p²η, q²η", {"rate": 2}),
+        ("adam", "Adam", "η → pη, qη and ε → ε/p, ε/q", "ε as it was", {"eps": 0}),
+        (
+            "adamw",
+            "AdamW",
+            "η → pη, qη, and ε and the decays divided by p, q",
+            "the decays as they were",
+            {"decay": 0},
+        ),
+        ("gd", "Gradient descent", "η → p²η, q²η", "η → pη, qη", {"rate": 1}),
+    ):
+        rate = 2 if update == "gd" else 1
+        yield Claim(
+            f"symmetry-{update}",
+            f"{words}: α → α/(pq), A → pA, B → qB with {right} leaves every f_t as it is, bit for "
+            "bit if p, q are powers of two",
+            REGRET if update != "gd" else "symmetry of Definition 1",
+            of(update, rate),
+            wrong,
+            of(update, **{"rate": rate} | broken),
+        )

@@ -5,13 +5,16 @@ import json
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import registry
 from experiments.claims import experiment, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
+from experiments.claims.judge import Judge
 from experiments.lab.command_line import load, main
 from experiments.lab.experiment import compute, conduct
 from experiments.lab.folders import Folders
@@ -38,6 +41,7 @@ SMALL = [
     "two-layer-coordinates",
     "two-layer-lazy-rows",
     "rank-init2-unit-law",
+    "symmetry-gd",
 ]
 OVERRIDES = [
     f"only=[{','.join(SMALL)}]",
@@ -99,7 +103,7 @@ def test_smaller_set_holds_and_every_control_is_caught(reference):
         assert claim["found"]["verdict"] == claim["recorded"], claim["id"]
         assert claim["control"]["verdict"] == "fails", claim["id"]
     last = stdout.splitlines()[-1]
-    assert last == "16 claims: 15 hold, 1 fail, 0 undecided; 16 controls, all caught"
+    assert last == "17 claims: 16 hold, 1 fail, 0 undecided; 17 controls, all caught"
 
 
 def test_it_writes_report_tables_and_figures_and_no_more(reference):
@@ -308,6 +312,29 @@ def test_settings_share_compilations():
     assert sorted(map(repr, vectors)) == sorted(repr(s) for g in groups for s in g.settings)
     for group in groups:
         assert len({(s.model, s.update, s.gamma) for s in group.settings}) == 1
+
+
+def test_symmetries_are_pieces_by_update():
+    (part,) = Claims().plan(load("claims", ClaimsConfig))
+    pieces = {n: p for n, p in part.pieces.items() if isinstance(p, settings.Symmetries)}
+    assert set(pieces) == {f"symmetry {update}" for update in ("gd", "sign", "adam", "adamw")}
+    for name, piece in pieces.items():
+        assert {f"symmetry {case.update}" for case in piece.cases} == {name}
+        assert len(set(piece.cases)) == len(piece.cases) == 12
+
+
+@pytest.mark.parametrize(
+    ("p", "gap", "verdict"),
+    [(8, 0.0, "holds"), (8, 1e-16, "fails"), (3, 1e-15, "holds"), (3, 1e-11, "fails")],
+)
+def test_an_exact_symmetry_allows_no_rounding(p, gap, verdict):
+    case = theory.Symmetry("layer", "sign", "B", Fraction(p), Fraction(1, 2), 1)
+    claim = theory.Claim("s", "", "", (case,), "", (case,))
+    pieces = {settings.Symmetries((case,)): lambda: {"gaps": np.array([gap])}}
+    found = Judge(load("claims", ClaimsConfig), pieces).claim(claim)
+    assert found.found.verdict == verdict
+    assert found.control.verdict == verdict
+    assert (found.found.worst.badness > 1) == (verdict == "fails")
 
 
 def test_every_setting_has_a_probe_and_every_probe_seeds_and_rates():

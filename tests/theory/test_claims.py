@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_theory.theory.claims import Exponents, Phase, claims, derived
+from lora_theory.theory.claims import Exponents, Phase, Symmetry, claims, derived
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = claims()
@@ -37,6 +37,35 @@ def test_every_control_is_wrong_or_differs_from_the_claim(claim):
             assert case.classes() != right.classes()
 
 
+# Degree of an update in its gradient, which goes as 1/p: with η ∝ p^(1 + degree) A moves as p.
+DEGREES = {"gd": 1, "sign": 0, "adam": 0, "adamw": 0}
+FELT = {"gd": ("rate",), "sign": ("rate",), "adam": ("rate", "eps")}
+FELT["adamw"] = ("rate", "eps", "decay")
+
+
+def test_symmetries_are_those_of_the_update_and_their_controls_break_one_thing():
+    found = [claim for claim in CLAIMS if claim.id.startswith("symmetry-")]
+    assert {claim.id for claim in found} == {f"symmetry-{update}" for update in DEGREES}
+    for claim in found:
+        update = claim.id.removeprefix("symmetry-")
+        right = {"rate": 1 + DEGREES[update], "eps": -1, "decay": -(1 + DEGREES[update])}
+        for case, wrong in ((c, c in claim.control) for c in (*claim.cases, *claim.control)):
+            assert isinstance(case, Symmetry)
+            assert case.update == update
+            broken = [name for name in FELT[update] if getattr(case, name) != right[name]]
+            assert len(broken) == wrong
+        assert {case.init for case in claim.cases if case.exact} == {"A", "B", "both"}
+        assert {case.exact for case in claim.cases} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "exact"),
+    [("8", "1/2", True), ("1", "1/1024", True), ("3", "1/2", False), ("2", "1/3", False)],
+)
+def test_powers_of_two_are_exact(p, q, exact):
+    assert Symmetry("layer", "sign", "A", Fraction(p), Fraction(q), 1).exact == exact
+
+
 def test_ids_are_unique_and_reasons_are_given():
     ids = [claim.id for claim in CLAIMS]
     assert len(set(ids)) == len(ids)
@@ -46,7 +75,7 @@ def test_ids_are_unique_and_reasons_are_given():
 
 
 def test_the_list_has_what_it_must_have():
-    """Propositions, theorem, assumption, boundaries, shared rates, the toys, the ranks."""
+    """Propositions, theorem, assumption, boundaries, shared rates, toys, ranks, symmetries."""
     ids = {claim.id for claim in CLAIMS}
     assert {
         *(f"prop{k}-init{i}" for k in (1, 2) for i in (1, 2)),
@@ -59,6 +88,7 @@ def test_the_list_has_what_it_must_have():
         *("sum-of-deltas", "boundary-gd", "boundary-sign", "shared-rate-f"),
         *("init1-shared-adam", "init2-shared-adam", "two-layer-efficient", "two-layer-others"),
         *("rank-init1", "rank-init2", "rank-gd"),
+        *(f"symmetry-{update}" for update in DEGREES),
     } <= ids
 
 
