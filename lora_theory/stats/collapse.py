@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
-from lora_theory.stats.intervals import CONFIDENCE, resampled_seeds, student
+from lora_theory.stats.intervals import CONFIDENCE, drawn, few_seeds, resampled_seeds
 from lora_theory.stats.landscapes import Landscape
 
 Exponents = tuple[float, float]
@@ -126,10 +125,10 @@ def collapse(
     if resamples and min(len(log) for log in logs) > 1:
         draws = resampled_seeds(max(len(log) for log in logs), resamples)
         found = [
-            family.of(np.stack([judge(_drawn(log, draw)) for log in logs])).fit() for draw in draws
+            family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit() for draw in draws
         ]
         tail = (1 - confidence) / 2
-        stretch = _stretch(min(len(log) for log in logs), confidence)
+        stretch = few_seeds(min(len(log) for log in logs), confidence)
         ends = best + stretch * (np.quantile(found, (tail, 1 - tail), axis=0) - best)
         placed = _PLACED * np.array(steps) / (widths[-1] - widths[0])
         low, high = ends[0] - placed, ends[1] + placed
@@ -137,22 +136,6 @@ def collapse(
     axes = np.where(np.array(maps.shape[1:]) > 1, 0.0, np.nan)  # One row says nothing of c_a.
     fit, least, most = ((float(a), float(b)) for a, b in (best + axes, low + axes, high + axes))
     return Collapse(fit, least, most, family.variance_left(scalings), int(steep.sum()))
-
-
-def _stretch(seeds: int, confidence: float) -> float:
-    """By how much a bootstrap over so few seeds is too narrow: as Student's t to the normal.
-
-    >>> round(_stretch(6, 0.95), 2), round(_stretch(1000, 0.95), 2)
-    (1.44, 1.0)
-    """
-    normal = float(ndtri((1 + confidence) / 2))
-    return student(seeds, confidence) / normal * float(np.sqrt(seeds / (seeds - 1)))
-
-
-def _drawn(log: np.ndarray, draw: np.ndarray) -> np.ndarray:
-    """The drawn seeds that this width has."""
-    had = draw[draw < len(log)]
-    return log[had] if had.size else log
 
 
 def _steep(maps: np.ndarray, logs: Sequence[np.ndarray]) -> np.ndarray:

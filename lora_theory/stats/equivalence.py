@@ -44,11 +44,47 @@ def compare(
     if slope.zero or predicted is None:
         return Comparison("holds" if slope.zero and predicted is None else "fails")
     gap, half = abs(slope.value - predicted), slope.half_width(confidence)
-    if not math.isfinite(half):
+    return _decide(gap, half, margin, slope.seeds)
+
+
+def within(
+    low: float, high: float, predicted: float, margin: float, *, seeds: int | None = None
+) -> Comparison:
+    """The same test for an interval, whatever it comes from: a bootstrap, a collapse.
+
+    holds: the whole interval lies within the margin; fails: the whole outside; undecided:
+    neither, or NaN. Of several at once, the caller gives each its confidence (Bonferroni).
+
+    Args:
+        low, high: the two-sided interval of the exponent.
+        predicted: the exponent.
+        margin: the largest difference that counts as none.
+        seeds: how many it rests on; without them none are asked for. How many are needed supposes
+            that the interval keeps its middle and shrinks as 1/√S: what does not shrink so, as
+            the coarseness of a grid, needs a finer grid.
+
+    Raises:
+        ValueError: an interval whose ends are in the wrong order.
+
+    >>> within(-1.06, -0.97, -1.0, 0.1).verdict, within(-0.6, -0.4, -1.0, 0.1).verdict
+    ('holds', 'fails')
+    >>> within(-1.25, -0.75, -1.0, 0.125, seeds=24)
+    Comparison(verdict='undecided', seeds_needed=96)
+    """
+    if low > high:
+        raise ValueError(f"low: must not be above high (got {low}, {high})")
+    return _decide(abs((low + high) / 2 - predicted), (high - low) / 2, margin, seeds)
+
+
+def _decide(gap: float, half: float, margin: float, seeds: int | None) -> Comparison:
+    """From the distance of the middle to the prediction, and half the interval."""
+    if not math.isfinite(gap + half):
         return Comparison("undecided")
     if gap + half <= margin:
         return Comparison("holds")
     if gap - half > margin:
         return Comparison("fails")
     room = abs(margin - gap)
-    return Comparison("undecided", math.ceil(slope.seeds * (half / room) ** 2) if room else None)
+    return Comparison(
+        "undecided", math.ceil(seeds * (half / room) ** 2) if seeds and room else None
+    )

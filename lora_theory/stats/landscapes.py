@@ -3,10 +3,14 @@
 A cell is judged by a quantile over seeds in which a diverged run counts as ∞: it neither drops its
 cell nor is averaged away. A judge may look at the 3 × 3 neighbourhood as well, since a rate that a
 user can not hit within one cell is no optimum.
+
+A grid may have a row and a column of rate 0, where one factor alone is trained, before those of
+positive rates.
 """
 
 import dataclasses
 import itertools
+import math
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -29,7 +33,7 @@ class Landscape(NamedTuple):
     Attributes:
         losses: (S, G_a, G_b), ∞ where a run has diverged.
         start: (S,) the loss at t = 0, the same in all cells.
-        eta_a, eta_b: the rates of each axis, ascending.
+        eta_a, eta_b: the rates of each axis, ascending; the first may be 0.
     """
 
     losses: np.ndarray
@@ -42,14 +46,47 @@ class Landscape(NamedTuple):
         return self._replace(losses=self.losses[places], start=self.start[places])
 
     @property
+    def positive(self) -> "Landscape":
+        """The same without the row and the column of rate 0."""
+        a, b = self.eta_a > 0, self.eta_b > 0
+        return self._replace(
+            losses=self.losses[:, a][:, :, b], eta_a=self.eta_a[a], eta_b=self.eta_b[b]
+        )
+
+    @property
     def equal(self) -> np.ndarray:
-        """Which cells have η_A = η_B: (G_a, G_b), true or false."""
-        return np.isclose(self.eta_a[:, None], self.eta_b[None, :], rtol=1e-6, atol=0.0)
+        """Which cells have η_A = η_B > 0: (G_a, G_b), true or false."""
+        close = np.isclose(self.eta_a[:, None], self.eta_b[None, :], rtol=1e-6, atol=0.0)
+        return close & (self.eta_a > 0)[:, None]
+
+    @property
+    def diagonal(self) -> "Line":
+        """The cells with η_A = η_B > 0."""
+        i, j = np.nonzero(self.equal)
+        return Line(self.losses[:, i, j], self.start, self.eta_a[i])
 
     @property
     def diverged(self) -> np.ndarray:
         """The share of seeds that have diverged: (G_a, G_b)."""
         return np.isinf(self.losses).mean(axis=0)
+
+
+class Line(NamedTuple):
+    """The losses of one shared rate at one step.
+
+    Attributes:
+        losses: (S, G), ∞ where a run has diverged.
+        start: (S,) the loss at t = 0.
+        eta: (G,) the rates η_A = η_B, positive, ascending.
+    """
+
+    losses: np.ndarray
+    start: np.ndarray
+    eta: np.ndarray
+
+    def of_seeds(self, places: np.ndarray | slice) -> "Line":
+        """The same of some seeds."""
+        return self._replace(losses=self.losses[places], start=self.start[places])
 
 
 def landscape(data: "Dataset", curve: str, t: int) -> Landscape:
@@ -145,7 +182,8 @@ class Cell(NamedTuple):
         i, j: its place on the axes eta_a and eta_b.
         eta_a, eta_b: its rates.
         loss: that of the map.
-        on_border: whether it lies on the edge of the grid, where an optimum is none.
+        on_border: whether it lies on the edge of the grid, where an optimum is none: the last
+            rate, the least positive one, or 0.
     """
 
     i: int
@@ -157,8 +195,10 @@ class Cell(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """λ = η_B / η_A."""
-        return self.eta_b / self.eta_a
+        """λ = η_B / η_A; ∞ where A is not trained, NaN where neither is."""
+        if self.eta_a > 0:
+            return self.eta_b / self.eta_a
+        return math.inf if self.eta_b > 0 else math.nan
 
 
 def best_pair(land: Landscape, judged: np.ndarray) -> Cell | None:
@@ -166,12 +206,13 @@ def best_pair(land: Landscape, judged: np.ndarray) -> Cell | None:
     if not np.isfinite(judged).any():
         return None
     i, j = map(int, np.unravel_index(np.argmin(judged), judged.shape))
-    border = (i in (0, judged.shape[0] - 1)) or (j in (0, judged.shape[1] - 1))
+    places = ((i, land.eta_a), (j, land.eta_b))
+    border = any(at <= np.argmax(rates > 0) or at == len(rates) - 1 for at, rates in places)
     return Cell(i, j, float(land.eta_a[i]), float(land.eta_b[j]), float(judged[i, j]), border)
 
 
 def best_equal_pair(land: Landscape, judged: np.ndarray) -> Cell | None:
-    """The cell of least loss among those with η_A = η_B; None if it is ∞ on all of them."""
+    """The cell of least loss among those with η_A = η_B > 0; None if it is ∞ on all of them."""
     return best_pair(land, np.where(land.equal, judged, np.inf))
 
 
@@ -189,15 +230,15 @@ def edge(land: Landscape, along: Literal["A", "B", "equal"]) -> np.ndarray:
     """The edge of stability of each seed along a line of cells, (S,).
 
     Between the first rate at which the run has diverged and the one before (their geometric
-    mean); ∞ if it never diverges, 0 if it always does.
+    mean); ∞ if it never diverges, 0 if it does at all positive rates.
 
     Args:
         land: the landscape.
-        along: "A": the row of the least η_B; "B": the column of the least η_A; "equal": η_A = η_B.
+        along: "A": at the least η_B, which is 0 where the grid has it; "B": at the least η_A;
+            "equal": η_A = η_B.
     """
     if along == "equal":
-        i, j = np.nonzero(land.equal)
-        line, rates = land.losses[:, i, j], land.eta_a[i]
+        line, _, rates = land.diagonal
     else:
         line = land.losses[:, :, 0] if along == "A" else land.losses[:, 0, :]
         rates = land.eta_a if along == "A" else land.eta_b
@@ -207,14 +248,15 @@ def edge(land: Landscape, along: Literal["A", "B", "equal"]) -> np.ndarray:
 
 
 def cell_size(land: Landscape) -> float:
-    """The area of a cell, in decades²."""
-    steps = [np.diff(np.log10(rates)) for rates in (land.eta_a, land.eta_b)]
+    """The area of a cell of positive rates, in decades²."""
+    steps = [np.diff(np.log10(rates[rates > 0])) for rates in (land.eta_a, land.eta_b)]
     return float(np.prod([step.mean() if step.size else 1.0 for step in steps]))
 
 
 def flatness(land: Landscape, within: float) -> np.ndarray:
     """The area within so much of each seed's own best, (S,), in decades²: cells × their size.
 
-    A needle has the area of one cell.
+    A needle has the area of one cell; cells of rate 0 may be the best and have no area.
     """
-    return cell_size(land) * np.array([near_best(at, within).sum() for at in land.losses])
+    area = np.outer(land.eta_a > 0, land.eta_b > 0)
+    return cell_size(land) * np.array([near_best(at, within)[area].sum() for at in land.losses])

@@ -5,7 +5,7 @@ import pytest
 
 from lora_theory.stats import collapse as module
 from lora_theory.stats.collapse import collapse, log_losses
-from lora_theory.stats.intervals import quantile
+from lora_theory.stats.intervals import drawn, quantile
 from lora_theory.stats.landscapes import Landscape
 
 WIDTHS = (6, 7, 8, 9)
@@ -149,9 +149,9 @@ def test_a_width_with_fewer_seeds_has_the_beginning_of_the_list():
     found = collapse(fewer, WIDTHS, resamples=30)
     assert error(found, (-1, 0)) < 0.1
     assert found.low[0] <= -1 <= found.high[0]
-    drawn = module._drawn(logs[3][:5], np.array([0, 7, 3, 3, 14]))
-    np.testing.assert_array_equal(drawn, logs[3][[0, 3, 3]])
-    np.testing.assert_array_equal(module._drawn(logs[3][:5], np.array([9, 8])), logs[3][:5])
+    some = drawn(logs[3][:5], np.array([0, 7, 3, 3, 14]))
+    np.testing.assert_array_equal(some, logs[3][[0, 3, 3]])
+    np.testing.assert_array_equal(drawn(logs[3][:5], np.array([9, 8])), logs[3][:5])
 
 
 def test_one_seed_has_no_interval():

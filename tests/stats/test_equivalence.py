@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lora_theory.stats.equivalence import compare
+from lora_theory.stats.equivalence import compare, within
 from lora_theory.stats.slopes import Slope, fit
 
 WIDTHS = np.array([6.0, 7.0, 8.0, 9.0, 10.0])
@@ -58,3 +58,44 @@ def test_wrong_holds_are_as_rare_as_the_confidence_says():
         for _ in range(400)
     )
     assert held <= 22
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-1.08, -0.95, "holds"),
+        (-1.08, -0.85, "undecided"),
+        (-0.88, -0.5, "fails"),
+        (-1.5, -1.2, "fails"),
+        (-1.3, -0.7, "undecided"),
+        (math.nan, math.nan, "undecided"),
+        (-math.inf, -0.9, "undecided"),
+    ],
+)
+def test_intervals_are_tested_like_slopes(low, high, verdict):
+    found = within(low, high, -1.0, 0.1, seeds=30)
+    assert found.verdict == verdict
+    assert within(low, high, -1.0, 0.1) == (verdict, None)
+    if found.seeds_needed:
+        half = (high - low) / 2 * math.sqrt(30 / found.seeds_needed)
+        middle = (low + high) / 2
+        assert within(middle - half, middle + half, -1.0, 0.1 + 1e-12).verdict != "undecided"
+        fewer = (high - low) / 2 * math.sqrt(30 / (found.seeds_needed - 1))
+        assert within(middle - fewer, middle + fewer, -1.0, 0.1 - 1e-12).verdict == "undecided"
+
+
+def test_an_interval_says_what_the_slope_says():
+    rng = np.random.default_rng(0)
+    for value, error in rng.normal(size=(200, 2)) * (0.15, 0.05):
+        slope = Slope(value, abs(error), 40)
+        half = slope.half_width(0.95)
+        one = compare(slope, 0.0, margin=0.1, confidence=0.95)
+        other = within(value - half, value + half, 0.0, 0.1, seeds=40)
+        assert one.verdict == other.verdict
+        if one.seeds_needed:
+            assert other.seeds_needed == pytest.approx(one.seeds_needed, abs=1, rel=1e-6)
+
+
+def test_an_interval_has_an_order():
+    with pytest.raises(ValueError, match="low"):
+        within(1.0, 0.0, 0.5, 0.1)

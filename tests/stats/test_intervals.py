@@ -8,11 +8,15 @@ import pytest
 from scipy import stats
 
 from lora_theory.stats.intervals import (
+    crossed,
+    few_seeds,
     fewest_seeds,
+    halves,
     mean_interval,
     quantile,
     quantile_interval,
     resampled_seeds,
+    share_interval,
     student,
 )
 
@@ -164,3 +168,93 @@ def test_few_samples_have_a_quantile_and_no_interval(seeds):
     found = quantile_interval(np.ones((seeds, 2)))
     assert (found.value == 1).all()
     assert np.isnan([found.low, found.high]).all()
+
+
+# --- Shares ---
+
+
+@pytest.mark.parametrize(("hits", "of"), [(0, 5), (5, 5), (3, 7), (24, 48)])
+def test_intervals_of_shares_are_exact(hits, of):
+    found = share_interval(hits, of, 0.9)
+    exact = stats.binomtest(hits, of).proportion_ci(0.9, method="exact")
+    assert found == pytest.approx((exact.low, exact.high))
+    assert share_interval(0, 0) == (0, 1)
+
+
+# --- Halves that choose for one another ---
+
+
+def flat(rng, seeds=16, cells=30):
+    """Cells that are equally good, but noisy: the best of some is nothing special on others."""
+    return rng.normal(size=(seeds, cells))
+
+
+def chosen(values):
+    """value(choosing, valuing): the value of the least cell."""
+
+    def value(choosing, valuing):
+        return values[valuing, values[choosing].mean(axis=0).argmin()]
+
+    return value
+
+
+def test_halves_share_no_seed():
+    for seeds in (2, 5, 8):
+        even, odd = halves(seeds)
+        assert sorted([*even, *odd]) == list(range(seeds))
+        assert abs(len(even) - len(odd)) <= 1
+    seen = []
+    crossed(lambda one, other: seen.append((one, other)) or other.astype(float), 9, resamples=20)
+    assert all(not set(one) & set(other) for one, other in seen)
+    assert len(seen) == 42
+    with pytest.raises(ValueError, match="two"):
+        crossed(chosen(np.ones((1, 2))), 1)
+
+
+def test_what_is_valued_on_other_seeds_is_not_flattered():
+    found = [crossed(chosen(flat(np.random.default_rng(k))), 16, resamples=0) for k in range(200)]
+    means = np.array([at.mean for at in found])
+    assert abs(means.mean()) < 3 * means.std() / np.sqrt(200)
+    # Control: on the seeds that chose it looks better than it is.
+    own = [flat(np.random.default_rng(k)).mean(axis=0).min() for k in range(200)]
+    assert np.mean(own) < -0.3
+    assert all(np.isnan([at.low, at.high]).all() for at in found)
+
+
+def noisy_valley(key, seeds=16):
+    """Twelve cells of two kinds, of which the better is not always found."""
+    values = np.random.default_rng(key).normal(size=(seeds, 12))
+    return values + np.where(np.arange(12) < 6, 0.0, 0.8)
+
+
+def test_the_choice_belongs_to_the_interval():
+    """Of 40 of 95 %; fewer than 35 would happen once in 70 times."""
+    truth = np.mean([crossed(chosen(noisy_valley(k)), 16, resamples=0).mean for k in range(400)])
+    covered = 0
+    for k in range(40):
+        found = crossed(chosen(noisy_valley(k)), 16, resamples=60)
+        covered += found.low <= truth <= found.high
+    assert covered >= 35
+
+
+def test_infinite_and_missing_values_stay_what_they_are():
+    steps = np.where(np.arange(12) < 2, 10.0, np.inf)
+    never = crossed(lambda one, other: steps[other], 12, statistic=quantile, resamples=40)
+    assert never.mean == never.high == np.inf
+    mixed = np.where(np.arange(12) < 8, 10.0, np.inf)
+    found = crossed(lambda one, other: mixed[other], 12, statistic=quantile, resamples=200)
+    assert (found.mean, found.low, found.high) == (10, 10, np.inf)
+
+    def gone(one, other):  # In the draws without the first seed.
+        return np.full(len(other), 1.0 if 0 in (*one, *other) else np.nan)
+
+    lost = crossed(gone, 12, resamples=100)
+    assert lost.mean == 1
+    assert np.isnan([lost.low, lost.high]).all()
+
+
+def test_few_seeds_are_stretched():
+    assert few_seeds(8) == pytest.approx(
+        stats.t.ppf(0.975, 7) / stats.norm.ppf(0.975) * (8 / 7) ** 0.5
+    )
+    assert few_seeds(8, 0.99) > few_seeds(8)

@@ -13,6 +13,7 @@ from lora_theory.stats.landscapes import (
     Landscape,
     best_equal_pair,
     best_pair,
+    cell_size,
     edge,
     flatness,
     landscape,
@@ -229,3 +230,67 @@ def test_intervals_of_flatness_cover():
         found = quantile_interval(flatness(land(losses), 0.01))
         covered += found.low <= 5 * (1 + 1e-9) and found.high >= 5 * (1 - 1e-9)
     assert covered / 400 >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 400)
+
+
+# --- Rates of 0 ---
+
+WITH_0 = np.concatenate([[0.0], 2.0 ** np.arange(-3, 1)])
+
+
+def test_the_positive_rates_are_the_grid_without_0():
+    losses = np.arange(50.0).reshape(2, 5, 5)
+    found = land(losses, WITH_0, WITH_0).positive
+    np.testing.assert_array_equal(found.losses, losses[:, 1:, 1:])
+    np.testing.assert_array_equal(found.eta_a, WITH_0[1:])
+    again = found.positive
+    np.testing.assert_array_equal(again.losses, found.losses)
+    diagonal = land(losses, WITH_0, WITH_0).diagonal
+    np.testing.assert_array_equal(diagonal.losses, losses[:, range(1, 5), range(1, 5)])
+    np.testing.assert_array_equal(diagonal.eta, WITH_0[1:])
+    np.testing.assert_array_equal(diagonal.of_seeds([1]).losses, diagonal.losses[1:])
+
+
+def test_untrained_is_no_shared_rate():
+    losses = np.full((1, 5, 5), 5.0)
+    losses[0, 0, 0] = 1.0
+    at = land(losses, WITH_0, WITH_0)
+    assert not at.equal[0].any()
+    assert best_equal_pair(at, losses[0]).eta_a == 0.125
+    assert np.isnan(best_pair(at, losses[0]).ratio)
+
+
+def test_pairs_next_to_0_lie_on_the_border():
+    for (i, j), border, ratio in (
+        ((0, 2), True, INF),
+        ((2, 0), True, 0),
+        ((1, 2), True, 2),
+        ((2, 1), True, 0.5),
+        ((2, 2), False, 1),
+        ((4, 2), True, 0.25),
+    ):
+        losses = np.full((1, 5, 5), 5.0)
+        losses[0, i, j] = 1.0
+        found = best_pair(land(losses, WITH_0, WITH_0), losses[0])
+        assert found.on_border == border
+        assert found.ratio == ratio
+
+
+def test_edges_are_read_where_the_other_rate_is_0():
+    """With the other factor untrained the edge is another one."""
+    losses = np.ones((3, 5, 5))
+    losses[0, 3:, 0] = INF
+    losses[1, 1:, 0] = INF
+    losses[:, 2:, 1:] = INF
+    found = edge(land(losses, WITH_0, WITH_0), "A")
+    np.testing.assert_allclose(found, [2.0**-1.5, 0, INF])
+    np.testing.assert_allclose(edge(land(losses, WITH_0, WITH_0).positive, "A"), 2.0**-2.5)
+    np.testing.assert_allclose(edge(land(losses, WITH_0, WITH_0), "equal"), 2.0**-2.5)
+
+
+def test_cells_of_rate_0_have_no_area():
+    losses = np.full((2, 5, 5), 5.0)
+    losses[0, :2, 2:4] = 1.0  # Four cells, two of them at η_A = 0.
+    losses[1, 0, 2] = 1.0
+    at = land(losses, WITH_0, WITH_0)
+    assert cell_size(at) == pytest.approx(np.log10(2) ** 2)
+    np.testing.assert_allclose(flatness(at, 0.01), [2 * np.log10(2) ** 2, 0])
