@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 
     from lora_theory.train.sweep import Problem
 
-_BLOCKS = ("A", "B", "both")
-_ENDS = ("least", "largest")
+BLOCKS = ("A", "B", "both")
+ENDS = ("least", "largest")
+_SHAPE = (1, len(BLOCKS), len(ENDS))
 _KEPT = 40  # About so many steps of a run are kept, evenly spaced in log t.
 
 
@@ -66,13 +67,14 @@ def _several(rule: Rule) -> Rule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CurvatureConfig:
-    """The Hessian's extreme eigenvalues at the start, or of Adam's preconditioned one later."""
+    """Ends of the Hessian's spectrum at the start; under Adam after some small steps, as Adam
+    preconditions it: at the rates η_A = eta / n, η_B = eta.
+    """
 
     seeds: int = science(integer(0, 10**6))
     iterations: int = science(integer(2, 1000))
-    steps: int = science(integer(0, 10**6))
-    eta_a: float = science(schema.rate())
-    eta_b: float = science(schema.rate())
+    steps: int = science(integer(1, 10**6))
+    eta: float = science(schema.rate())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,6 +243,9 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
                 found[curve] = losses[:, : len(plane)].reshape(shape)
             if line.size:
                 found[f"line_{curve}"] = losses[:, len(plane) :]
+        if sweep.curvature.seeds:
+            seen = piece.seed - cfg.first_seed < sweep.curvature.seeds
+            found["curvature"] = _curvature(problem, piece, cfg) if seen else np.full(_SHAPE, np.nan)
         return found
 
     def group(self, piece: Piece) -> Piece:
@@ -271,7 +276,10 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
             coords["eta"] = eta
             names = [f"line_{curve}" for curve in CURVES]
             variables |= dict.fromkeys(names, ((*stacked, "eta", "step"), "float32"))
-        order = [*stacked, "eta_a", "eta_b", "eta", "step"]
+        if sweep.curvature.seeds:
+            coords |= {"block": list(BLOCKS), "end": list(ENDS)}
+            variables["curvature"] = ((*stacked, "block", "end"), "float64")
+        order = [*stacked, "eta_a", "eta_b", "eta", "step", "block", "end"]
         return Layout({d: coords[d] for d in order if d in coords}, variables, stacked)
 
     def keep(
@@ -347,6 +355,19 @@ def _problem(piece: Piece, cfg: ScalingConfig) -> "Problem":
     sweep = cfg.sweeps[piece.sweep]
     problem: Problem = drawn(model_of(sweep, piece), sweep.task)(seed_key(piece.seed))
     return problem
+
+
+def _curvature(problem: "Problem", piece: Piece, cfg: ScalingConfig) -> np.ndarray:
+    """The ends of the spectrum in A, B and both: (1, blocks, ends)."""
+    from lora_theory.train.curvature import Adam, curvature
+
+    asked = cfg.sweeps[piece.sweep].curvature
+    adam = None
+    if piece.optimizer == "adam":
+        adam = Adam(asked.eta / piece.width, asked.eta, asked.steps, eps=cfg.adam_eps)
+    loss = registry.resolve(registry.LOSSES["mse"])
+    found = curvature(problem, loss=loss, iterations=asked.iterations, adam=adam)
+    return np.array([[(at.low, at.high) for at in (found.a, found.b, found.both)]])
 
 
 def _pieces(name: str, sweep: SweepConfig, first_seed: int) -> Iterator[Piece]:

@@ -85,7 +85,8 @@ def collapse(
 ) -> Collapse:
     """Fit (c_a, c_b) to the maps of several widths, with bootstrap intervals over seeds.
 
-    The misfit is the mean square of M_n − M_n' over all cells that count, at all pairs of widths;
+    The misfit is the mean square of M_n − M_n' over all cells that count, at all pairs of widths,
+    a pair weighing 1 / (1/S_n + 1/S_n'), as its seeds tell;
     a cell counts where its map is not flat, compared with the noise of its slope over seeds
     (anything collapses where nothing changes). Between cells maps are interpolated linearly, which
     displaces an edge by some hundredths of a cell: intervals have that much in addition.
@@ -119,7 +120,7 @@ def collapse(
     if steep.sum() < _FEWEST:
         nothing = (np.nan, np.nan)
         return Collapse(nothing, nothing, nothing, {}, int(steep.sum()))
-    family = _Family(maps, steep, widths, steps)
+    family = _Family(maps, steep, widths, steps, np.array([len(log) for log in logs]))
     best = family.fit()
     low = high = np.full(2, np.nan)
     if resamples and min(len(log) for log in logs) > 1:
@@ -160,6 +161,7 @@ class _Family(NamedTuple):
     counts: np.ndarray
     widths: np.ndarray
     steps: tuple[float, float]
+    seeds: np.ndarray
 
     def of(self, maps: np.ndarray) -> "_Family":
         """Other maps, the same cells."""
@@ -197,15 +199,20 @@ class _Family(NamedTuple):
         """Mean square difference over the cells that count, (K_a, K_b) for all pairs of exponents;
         ∞ without enough cells.
         """
-        left, _, _ = self._pairs()
+        left, right, _ = self._pairs()
         square, inside_a, inside_b = self._squares(c_a, c_b)
         masks = self.counts[left], inside_a, inside_b
         counts, in_a, in_b = (np.asarray(mask, float) for mask in masks)
-        square *= counts[:, None, :, None, :]
+        # The difference of two maps has the variance of both, each over its number of seeds.
+        weight = 1 / (1 / self.seeds[left] + 1 / self.seeds[right])
+        weight /= weight.max()
+        weighted = counts * weight[:, None, None]
+        square *= weighted[:, None, :, None, :]
         total = np.einsum("pkil,pki->kl", np.einsum("pkilj,plj->pkil", square, in_b), in_a)
         count = ((in_a @ counts) @ in_b.swapaxes(1, 2)).sum(axis=0)
+        weights = ((in_a @ weighted) @ in_b.swapaxes(1, 2)).sum(axis=0)
         enough = count >= max(1, _OVERLAP * self.counts.sum() * (len(self.widths) - 1))
-        return np.where(enough, total / np.maximum(count, 1), np.inf)
+        return np.where(enough, total / np.where(enough, weights, 1), np.inf)
 
     def _squares(
         self, c_a: np.ndarray, c_b: np.ndarray

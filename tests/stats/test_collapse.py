@@ -193,19 +193,23 @@ def test_the_misfit_is_that_of_plain_loops():
     rng = np.random.default_rng(0)
     maps, counts = rng.normal(size=(3, 5, 4)), rng.random((3, 5, 4)) < 0.7
     widths, steps = np.array([3.0, 4.0, 5.5]), (1.0, 0.5)
-    found = module._Family(maps, counts, widths, steps)
+    seeds = np.array([24, 24, 8])
+    found = module._Family(maps, counts, widths, steps, seeds)
     tried_a, tried_b = np.array([0.0, -0.4]), np.array([0.2, 0.0, 0.5])
     misfit = found._misfit(tried_a, tried_b)
     for k, c_a in enumerate(tried_a):
         for m, c_b in enumerate(tried_b):
-            squares = []
+            squares, weights = [], []
             for n, other in [(n, o) for n in range(3) for o in range(3) if n != o]:
                 lag = widths[other] - widths[n]
                 for i, j in np.argwhere(counts[n]):
                     there = between(maps[other], i + c_a * lag / 1.0, j + c_b * lag / 0.5)
                     if there is not None:
                         squares.append((maps[n, i, j] - there) ** 2)
-            assert misfit[k, m] == pytest.approx(np.mean(squares), rel=1e-9)
+                        weights.append(1 / (1 / seeds[n] + 1 / seeds[other]))
+            expected = np.average(squares, weights=weights)
+            assert misfit[k, m] == pytest.approx(expected, rel=1e-9)
+            assert expected != pytest.approx(np.mean(squares), rel=1e-3)
 
 
 def test_what_can_not_be_fitted_is_said():
