@@ -85,6 +85,21 @@ class Family(NamedTuple):
             losses[..., self.until(t)], losses[:, 0, 0, 0], eta_a.values, eta_b.values
         )
 
+    def log2_curvature(self) -> dict[str, np.ndarray]:
+        """log2 of the largest eigenvalue in A, in B and in both, and of the ratio of A to B, where
+        neither is 0: (W, S) of the seeds that have one.
+        """
+        if "curvature" not in self.data:
+            return {}
+        largest = self.data.curvature.sel(end="largest").transpose(self.over, "seed", "block")
+        seen = np.isfinite(largest.values).all(axis=(0, 2))
+        with np.errstate(divide="ignore"):
+            logs = np.log2(np.maximum(largest.values[:, seen], 0.0))
+        found = {str(block): logs[..., k] for k, block in enumerate(self.data.block.values)}
+        if np.isfinite(logs[..., :2]).all():
+            found["ratio"] = found["A"] - found["B"]
+        return found
+
     def _lines(self, curve: str, t: int) -> tuple[Line, ...]:
         found = []
         for w in range(len(self.sizes)):

@@ -31,32 +31,27 @@ _TRIALS = (1, 2, 4, 8, 16)
 
 
 def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> Report:
-    """The report of one sweep."""
-    model = config_of(data)["sweep"]["model"]
-    found = [verdicts.measure(family, model, cfg) for family in families(data)]
-    lines = [f"{name}: {model}, seeds {data.seed.values[0]}.."]
-    for measured in found:
-        lines += ["", *_lines(measured, cfg)]
-    return Report(lines)
-
-
-def _lines(measured: Measured, cfg: "ScalingConfig") -> Iterator[str]:
-    family = measured.family
-    yield f"{family}; {family.over} = {_list(family.sizes)}; seeds {_list(family.seeds)}"
-    yield from _collapse_lines(measured, cfg)
-    yield from _verdict_lines(measured)
-    yield from _place_lines(measured, cfg)
-    if family.over == "n":
-        if family.plane:
-            yield from _gain_lines(family, cfg)
-        yield from _transfer_lines(family, cfg)
+    """The report of one sweep: what decides is printed, and all of it written beside the results."""
+    config = config_of(data)["sweep"]
+    seeds = data.seed.values
+    title = f"{name}: {config['model']}, seeds from {seeds[0]} on; t = {cfg.decide.t}"
+    short, full = [title], [f"# {title}"]
+    for family in families(data):
+        measured = verdicts.measure(family, config["model"], cfg)
+        head = f"{family}; {family.over} = {_list(family.sizes)}; seeds {_list(family.seeds)}"
+        gained, moved = list(_gain_lines(family, cfg)), list(_transfer_lines(family, cfg))
+        short += ["", head, *_verdict_lines(measured, cfg, all_of=False), *moved]
+        full += ["", f"## {head}", "", "```", *_collapse_lines(measured)]
+        full += [*_verdict_lines(measured, cfg, all_of=True), *_place_lines(measured, cfg)]
+        full += [*gained, *moved, "```"]
+    return Report(short, texts={f"{name}.md": "\n".join(full) + "\n"})
 
 
 def _list(values: object) -> str:
     return ", ".join(map(str, values))  # type: ignore[call-overload]
 
 
-def _collapse_lines(measured: Measured, cfg: "ScalingConfig") -> Iterator[str]:
+def _collapse_lines(measured: Measured) -> Iterator[str]:
     if not measured.collapses:
         return
     yield "collapse of the mean map of log loss, (c_a, c_b); variance left under each scaling:"
@@ -73,17 +68,23 @@ def _pair(fit) -> str:
     return ", ".join(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" for value, low, high in ends)
 
 
-def _verdict_lines(measured: Measured) -> Iterator[str]:
-    yield "exponents, predicted and measured:"
+def _verdict_lines(
+    measured: Measured, cfg: "ScalingConfig", *, all_of: bool
+) -> Iterator[str]:
+    """Of all losses, steps and judges, or of what decides and is predicted."""
+    yield f"exponents in {measured.family.over}: predicted, measured [95 %], verdict"
     for v in measured.verdicts:
-        yield "  " + verdict_line(v)
+        if all_of or (v.decides and v.predicted is not None):
+            yield "  " + verdict_line(v)
 
 
 def verdict_line(v: Verdict) -> str:
     """One exponent as a line."""
     predicted = "   -  " if v.predicted is None else f"{v.predicted:+6.2f}"
-    number = f"{v.value:+.2f} [{v.low:+.2f}, {v.high:+.2f}]"
-    return f"{v.what:<16}{v.where:<32}{predicted} {number:<24}{v.outcome:<10} {v.note}".rstrip()
+    number = f"{v.value:+.2f} [{v.low:+.2f}, {v.high:+.2f}]" if np.isfinite(v.value) else "-"
+    mark = "PRIMARY " if v.primary else ""
+    line = f"{v.what:<18}{v.where:<32}{predicted} {number:<24}{v.outcome:<10} {mark}{v.note}"
+    return line.rstrip()
 
 
 def _place_lines(measured: Measured, cfg: "ScalingConfig") -> Iterator[str]:
@@ -102,6 +103,8 @@ def _place(place: Place) -> str:
 
 
 def _gain_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
+    if family.over != "n" or not family.plane:
+        return
     decide = cfg.decide
     judge = Judge(decide.quantile)
     sweep = family.sweep(decide.curve, decide.t)
@@ -132,6 +135,8 @@ def _gain_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
 
 
 def _transfer_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
+    if family.over != "n" or len(family.sizes) < 2:
+        return
     decide = cfg.decide
     judge, sweep = Judge(decide.quantile), family.sweep(decide.curve, decide.t)
     yield f"transfer from n = {family.sizes[0]}: log2 loss above that of tuning anew at each width"

@@ -8,10 +8,11 @@ import numpy as np
 
 from experiments.scaling.families import Family, judged_alike
 from lora_theory.stats.collapse import Collapse, collapse, log_losses
-from lora_theory.stats.equivalence import within
+from lora_theory.stats.equivalence import compare, within
 from lora_theory.stats.landscapes import CURVES, Judge
 from lora_theory.stats.places import EDGES, NAMES
 from lora_theory.stats.scaling import Scaling, Sweep, scaling
+from lora_theory.stats.slopes import Slope, fit
 from lora_theory.terms import Outcome
 from lora_theory.theory.scalings import SHARED, Moves, moves, rank_law
 
@@ -33,7 +34,8 @@ class Verdict:
         predicted: the exponent; None if nothing is predicted.
         outcome: "holds", "fails", "undecided"; empty where nothing is predicted.
         note: why it is not determined, or how many seeds would decide.
-        primary: whether this is the endpoint that decides.
+        decides: whether it is of the loss, step and judge that decide.
+        primary: whether it is the primary endpoint.
     """
 
     family: str
@@ -45,6 +47,7 @@ class Verdict:
     predicted: float | None
     outcome: Outcome | str
     note: str = ""
+    decides: bool = True
     primary: bool = False
 
 
@@ -57,6 +60,8 @@ class Measured(NamedTuple):
         collapses: (loss, t) -> the collapse over all widths; of a plane alone.
         pairs: the collapse of neighbouring widths, for the loss and t that decide.
         scalings: (loss, quantile) -> exponents of optima and edges at the t that decides.
+        curved: block, and the ratio of A to B -> exponent of its largest eigenvalue; empty if it
+            was not measured.
         verdicts: of all that is predicted.
     """
 
@@ -65,6 +70,7 @@ class Measured(NamedTuple):
     collapses: Mapping[tuple[str, int], Collapse]
     pairs: tuple[Collapse, ...]
     scalings: Mapping[tuple[str, float], Scaling]
+    curved: Mapping[str, Slope]
     verdicts: tuple[Verdict, ...]
 
 
@@ -98,7 +104,12 @@ def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
         for curve in curves
         for q in dict.fromkeys((decide.quantile, CAREFUL))
     }
-    found = Measured(family, known, collapses, pairs, scalings, ())
+    curved = {
+        block: fit(family.log2_sizes, logs)
+        for block, logs in family.log2_curvature().items()
+        if len(family.sizes) > 2
+    }
+    found = Measured(family, known, collapses, pairs, scalings, curved, ())
     return found._replace(verdicts=tuple(_verdicts(found, cfg)))
 
 
@@ -129,6 +140,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
     decide, seeds = cfg.decide, min(found.family.seeds)
     name = str(found.family)
     for (curve, t), fit in found.collapses.items():
+        decides = (curve, t) == (decide.curve, decide.t)
         where = f"{curve.removesuffix('_loss')}, t = {t}"
         for axis, letter in enumerate("ab"):
             predicted = float(found.moves.collapse[axis]) if found.moves else None
@@ -143,6 +155,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
                 decide.collapse_margin,
                 seeds,
                 "" if fit.determined(decide.widest)[axis] else "undetermined",
+                decides,
             )
     for (curve, q), scaled in found.scalings.items():
         where = f"{curve.removesuffix('_loss')}, t = {decide.t}, {Judge(q)}"
@@ -161,7 +174,40 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
                 decide.place_margin,
                 seeds,
                 note,
+                (curve, q) == (decide.curve, decide.quantile),
             )
+    yield from _curved_verdicts(found, decide)
+
+
+def _curved_verdicts(found: Measured, decide: "DecideConfig") -> Iterator[Verdict]:
+    """Largest eigenvalues by block; a block that is exactly 0 is said in words."""
+    known = found.moves.curvature if found.moves else {}
+    adam = found.family.optimizer in ("adam", "adamw")
+    where = "as Adam preconditions it" if adam else "at the start"
+    for block, slope in found.curved.items():
+        what = "λ_max A / λ_max B" if block == "ratio" else f"λ_max {block}"
+        half = slope.half_width(decide.confidence)
+        ends = slope.value, slope.value - half, slope.value + half
+        outcome, note = "", "identically zero" if slope.zero else slope.note
+        if block in known:
+            e = known[block]
+            comparison = compare(
+                slope,
+                None if e is None else float(e),
+                margin=decide.place_margin,
+                confidence=decide.confidence,
+            )
+            outcome = comparison.verdict
+        predicted = known.get(block)
+        yield Verdict(
+            str(found.family),
+            what,
+            where,
+            *ends,
+            None if predicted is None else float(predicted),
+            outcome,
+            note,
+        )
 
 
 def _predicted(found: Measured, quantity: str) -> float | None:
@@ -183,6 +229,7 @@ def _verdict(
     margin: float,
     seeds: int,
     note: str,
+    decides: bool,
 ) -> Verdict:
     value, low, high = (float(number) for number in numbers)
     outcome: str = ""
@@ -193,4 +240,4 @@ def _verdict(
             outcome = comparison.verdict
             if comparison.seeds_needed:
                 note = f"about {comparison.seeds_needed / seeds:.1f} times the seeds would decide"
-    return Verdict(family, what, where, value, low, high, predicted, outcome, note)
+    return Verdict(family, what, where, value, low, high, predicted, outcome, note, decides)

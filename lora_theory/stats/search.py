@@ -234,9 +234,11 @@ def speed_up(
     each[odd], each[even] = needed(even, odd), needed(odd, even)
     if np.isnan(each).any():
         return None
-    found = QuantileInterval(
-        *crossed(needed, seeds, statistic=median, resamples=resamples, confidence=confidence)
+    value, low, high = crossed(
+        needed, seeds, statistic=median, resamples=resamples, confidence=confidence
     )
+    # Its low end is reflected at the value, and may lie below any number of steps.
+    found = QuantileInterval(value, np.maximum(low, 0.0), high)
     with np.errstate(divide="ignore"):
         ends = (steps[-1] / np.asarray(at) for at in (found.value, found.high, found.low))
         return SpeedUp(each, found, QuantileInterval(*ends))

@@ -26,39 +26,97 @@ class Moves:
             η_A · η_B, whatever λ.
         places: exponents of optima and edges by name; what is not there is not predicted: an edge
             along a factor that never moves, an optimum in a valley.
+        curvature: exponents of the largest eigenvalue in A, in B, in both, and of the ratio of A to
+            B; None where a block is exactly 0. Of Adam as it preconditions after some small steps
+            at (−1, 0).
         source: of the prediction.
     """
 
     collapse: tuple[Fraction, Fraction]
     places: Mapping[str, Fraction]
+    curvature: Mapping[str, Fraction | None]
     source: str
     alone: bool = True
 
 
-def _moves(c_a: str, c_b: str, source: str, alone: bool = True, **places: str) -> Moves:
-    named = {name.replace("_to_", " "): Fraction(e) for name, e in places.items()}
-    return Moves((Fraction(c_a), Fraction(c_b)), named, source, alone)
+def _moves(
+    c_a: str,
+    c_b: str,
+    source: str,
+    curvature: Mapping[str, str | None],
+    alone: bool = True,
+    **places: str,
+) -> Moves:
+    return Moves(
+        (Fraction(c_a), Fraction(c_b)),
+        {name.replace("_to_", " "): Fraction(e) for name, e in places.items()},
+        {name: None if e is None else Fraction(e) for name, e in curvature.items()},
+        source,
+        alone,
+    )
 
 
 _TWO = {"eta_a": "-1", "eta_b": "0", "ratio": "1"}
 
 # Both random: η_A n bounds ΔZ_A, and with it the shared rate. Init[1]: A rests where B does, and
-# one rate is stable up to n^−1/2. Init[2]: as with both random, B rests where A does.
+# one rate is stable up to n^−1/2. Init[2]: as with both random, B rests where A does. One-sided,
+# the joint Hessian has the pair ± |residual| n^1/2 as well.
 _TWO_LAYER_GD: dict[str, Moves] = {
     "both": _moves(
-        "-1", "0", PAPER, **_TWO, equal="-1", edge_to_A="-1", edge_to_B="0", edge_to_equal="-1"
+        "-1",
+        "0",
+        PAPER,
+        {"A": "1", "B": "0", "both": "1", "ratio": "1"},
+        **_TWO,
+        equal="-1",
+        edge_to_A="-1",
+        edge_to_B="0",
+        edge_to_equal="-1",
     ),
-    "A": _moves("-1", "0", PAPER, **_TWO, equal="-1/2", edge_to_B="0", edge_to_equal="-1/2"),
-    "B": _moves("-1", "0", PAPER, **_TWO, equal="-1", edge_to_A="-1", edge_to_equal="-1"),
-}
-# Init[1]: f = w (ΔB) (A Z + ΔA Z) = Θ(η_B (1 + n η_A)). Init[2]: f = w (B + ΔB) ΔA Z with
-# w B = Θ(n^−1/2), so Θ((n^−1/2 + η_B) n η_A), which n^1/2 η_A and n^1/2 η_B decide.
-_LAYER: dict[str, Moves] = {
     "A": _moves(
-        "-1", "0", THEOREM, **_TWO, equal="-1/2", edge_to_B="0", edge_to_equal="-1/2"
+        "-1",
+        "0",
+        PAPER,
+        {"A": None, "B": "0", "both": "1/2"},
+        **_TWO,
+        equal="-1/2",
+        edge_to_B="0",
+        edge_to_equal="-1/2",
     ),
     "B": _moves(
-        "-1/2", "-1/2", RECURSION, False, equal="-1/2", edge_to_A="-1/2", edge_to_equal="-1/2"
+        "-1",
+        "0",
+        PAPER,
+        {"A": "1", "B": None, "both": "1"},
+        **_TWO,
+        equal="-1",
+        edge_to_A="-1",
+        edge_to_equal="-1",
+    ),
+}
+# Init[1]: f = w (ΔB) (A Z + ΔA Z) = Θ(η_B (1 + n η_A)). Init[2]: f = w (B + ΔB) ΔA Z with
+# w B = Θ(n^−1/2), so Θ((n^−1/2 + η_B) n η_A), which n^1/2 η_A and n^1/2 η_B decide. As Adam
+# preconditions, A's block is Θ(n |w B|) and B's Θ(|Z_A|).
+_LAYER: dict[str, Moves] = {
+    "A": _moves(
+        "-1",
+        "0",
+        THEOREM,
+        {"A": "1", "B": "0", "ratio": "1"},
+        **_TWO,
+        equal="-1/2",
+        edge_to_B="0",
+        edge_to_equal="-1/2",
+    ),
+    "B": _moves(
+        "-1/2",
+        "-1/2",
+        RECURSION,
+        {"A": "1/2", "B": "0", "ratio": "1/2"},
+        False,
+        equal="-1/2",
+        edge_to_A="-1/2",
+        edge_to_equal="-1/2",
     ),
 }
 _MOVES: dict[tuple[str, str], Mapping[str, Moves]] = {
