@@ -9,6 +9,7 @@ measured where torch is installed (`.venv/bin/pip install torch`).
 
 import dataclasses
 import functools
+import itertools
 import resource
 import subprocess
 import sys
@@ -88,6 +89,7 @@ def bench(cfg: BenchConfig, folders: Folders) -> None:
             c.name: 1e6 * float(np.median(seconds[c.name])) / (c.runs * c.steps) for c in candidates
         },
     }
+    report["cost_exponents"] = growth(report["microseconds_per_run_and_step"], cfg.widths)
     print("\n".join(table(report, cfg, [c.name for c in candidates])), flush=True)
     if torch_loop is None:
         print("PyTorch loop: not measured; .venv/bin/pip install torch adds it")
@@ -262,6 +264,16 @@ def fig2_run() -> dict[str, float]:
     return {"seconds": seconds, "gib": kib / 2**20}
 
 
+def growth(costs: dict[str, float], widths: tuple[int, ...]) -> dict[str, float]:
+    """The exponent in n of the engine's cost, between neighbouring widths and over all of them."""
+    ordered = sorted(widths)
+    logs = {n: float(np.log2(costs[f"engine, n = {n}"])) for n in ordered}
+    spans = [*itertools.pairwise(ordered), (ordered[0], ordered[-1])]
+    return {
+        f"{a} to {b}": (logs[b] - logs[a]) / float(np.log2(b / a)) for a, b in spans if a < b
+    }
+
+
 def table(report: dict[str, Any], cfg: BenchConfig, names: list[str]) -> list[str]:
     """The report as text: µs per run and step, times the engine's, share of the product rate."""
     costs, rate = report["microseconds_per_run_and_step"], report["matrix_product_gflops"]
@@ -276,6 +288,9 @@ def table(report: dict[str, Any], cfg: BenchConfig, names: list[str]) -> list[st
         share = flops / (costs[name] * 1e-6) / (rate * 1e9)
         times = costs[name] / costs[names[0]]
         lines.append(f"{name:<26}{costs[name]:>12.1f}{times:>10.1f}{share:>24.0%}")
+    if found := report["cost_exponents"]:
+        spans = ", ".join(f"{span}: {exponent:.2f}" for span, exponent in found.items())
+        lines.append(f"the engine's cost grows as n to the power of ({spans})")
     return lines
 
 

@@ -48,3 +48,13 @@ def test_bad_settings_are_refused(bad, monkeypatch, capsys):
         run_command("bench", BenchConfig, bench.bench)
     assert stop.value.code == 2
     assert bad.partition("=")[0] in capsys.readouterr().err
+
+
+def test_the_growth_of_cost_is_a_slope_of_logarithms():
+    costs = {"engine, n = 64": 2.0, "engine, n = 256": 8.0, "engine, n = 128": 2.0}
+    assert bench.growth(costs, (64, 256, 128)) == {
+        "64 to 128": 0.0,
+        "128 to 256": 2.0,
+        "64 to 256": 1.0,
+    }
+    assert bench.growth(costs, (64,)) == {}
