@@ -269,9 +269,7 @@ def growth(costs: dict[str, float], widths: tuple[int, ...]) -> dict[str, float]
     ordered = sorted(widths)
     logs = {n: float(np.log2(costs[f"engine, n = {n}"])) for n in ordered}
     spans = [*itertools.pairwise(ordered), (ordered[0], ordered[-1])]
-    return {
-        f"{a} to {b}": (logs[b] - logs[a]) / float(np.log2(b / a)) for a, b in spans if a < b
-    }
+    return {f"{a} to {b}": (logs[b] - logs[a]) / float(np.log2(b / a)) for a, b in spans if a < b}
 
 
 def table(report: dict[str, Any], cfg: BenchConfig, names: list[str]) -> list[str]:

@@ -58,6 +58,7 @@ class Report(NamedTuple):
         texts: file name -> text, written beside the results.
         after: printed after the names of the files.
         status: exit status.
+        kept: file name -> text, written beside the figures, which outlive the results.
     """
 
     lines: Sequence[str]
@@ -65,6 +66,7 @@ class Report(NamedTuple):
     texts: Mapping[str, str] = {}
     after: Sequence[str] = ()
     status: int = 0
+    kept: Mapping[str, str] = {}
 
 
 class Experiment(Generic[C, P, R]):

@@ -20,9 +20,10 @@ def show(report: "Report", path: Path, folders: Folders, cfg: Any) -> None:
         WriteError: a folder can not be written.
     """
     files = [path]
-    for name, text in report.texts.items():
-        write_text(folders.results / name, text)
-        files.append(folders.results / name)
+    for folder, texts in ((folders.results, report.texts), (folders.figures, report.kept)):
+        for name, text in texts.items():
+            write_text(folder / name, text)
+            files.append(folder / name)
     if report.figures:
         from lora_theory.plots.style import save
 

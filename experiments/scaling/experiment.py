@@ -245,7 +245,9 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
                 found[f"line_{curve}"] = losses[:, len(plane) :]
         if sweep.curvature.seeds:
             seen = piece.seed - cfg.first_seed < sweep.curvature.seeds
-            found["curvature"] = _curvature(problem, piece, cfg) if seen else np.full(_SHAPE, np.nan)
+            found["curvature"] = (
+                _curvature(problem, piece, cfg) if seen else np.full(_SHAPE, np.nan)
+            )
         return found
 
     def group(self, piece: Piece) -> Piece:

@@ -81,9 +81,7 @@ class Family(NamedTuple):
     def land(self, curve: str, t: int, w: int) -> Landscape:
         """The landscape of one size at step t."""
         losses, eta_a, eta_b = self.losses(curve, w), self.data.eta_a, self.data.eta_b
-        return Landscape(
-            losses[..., self.until(t)], losses[:, 0, 0, 0], eta_a.values, eta_b.values
-        )
+        return Landscape(losses[..., self.until(t)], losses[:, 0, 0, 0], eta_a.values, eta_b.values)
 
     def log2_curvature(self) -> dict[str, np.ndarray]:
         """log2 of the largest eigenvalue in A, in B and in both, and of the ratio of A to B, where

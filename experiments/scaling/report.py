@@ -8,6 +8,7 @@ import numpy as np
 from experiments.lab.experiment import Report
 from experiments.scaling import verdicts
 from experiments.scaling.families import Family, families
+from experiments.scaling.summary import summary
 from experiments.scaling.verdicts import Measured, Verdict
 from lora_theory.stats.landscapes import Judge
 from lora_theory.stats.places import NAMES, OPTIMA
@@ -36,15 +37,20 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
     seeds = data.seed.values
     title = f"{name}: {config['model']}, seeds from {seeds[0]} on; t = {cfg.decide.t}"
     short, full = [title], [f"# {title}"]
-    for family in families(data):
-        measured = verdicts.measure(family, config["model"], cfg)
+    found = [verdicts.measure(family, config["model"], cfg) for family in families(data)]
+    for measured in found:
+        family = measured.family
         head = f"{family}; {family.over} = {_list(family.sizes)}; seeds {_list(family.seeds)}"
         gained, moved = list(_gain_lines(family, cfg)), list(_transfer_lines(family, cfg))
         short += ["", head, *_verdict_lines(measured, cfg, all_of=False), *moved]
         full += ["", f"## {head}", "", "```", *_collapse_lines(measured)]
         full += [*_verdict_lines(measured, cfg, all_of=True), *_place_lines(measured, cfg)]
         full += [*gained, *moved, "```"]
-    return Report(short, texts={f"{name}.md": "\n".join(full) + "\n"})
+    return Report(
+        short,
+        texts={f"{name}.md": "\n".join(full) + "\n"},
+        kept={f"{prefix}_{name}.json": summary(title, found, cfg)},
+    )
 
 
 def _list(values: object) -> str:
@@ -68,9 +74,7 @@ def _pair(fit) -> str:
     return ", ".join(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" for value, low, high in ends)
 
 
-def _verdict_lines(
-    measured: Measured, cfg: "ScalingConfig", *, all_of: bool
-) -> Iterator[str]:
+def _verdict_lines(measured: Measured, cfg: "ScalingConfig", *, all_of: bool) -> Iterator[str]:
     """Of all losses, steps and judges, or of what decides and is predicted."""
     yield f"exponents in {measured.family.over}: predicted, measured [95 %], verdict"
     for v in measured.verdicts:

@@ -90,8 +90,7 @@ def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
         }
         sweep = family.sweep(decide.curve, decide.t)
         pairs = tuple(
-            _collapse(sweep.of_widths([w, w + 1]), decide, {})
-            for w in range(len(family.sizes) - 1)
+            _collapse(sweep.of_widths([w, w + 1]), decide, {}) for w in range(len(family.sizes) - 1)
         )
     scalings = {
         (curve, q): scaling(
@@ -163,7 +162,9 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
             predicted = _predicted(found, quantity)
             if not found.family.plane and "equal" not in quantity:
                 continue
-            note = "" if exponent.determined else str(exponent).partition("] ")[2] or exponent.status
+            note = (
+                "" if exponent.determined else str(exponent).partition("] ")[2] or exponent.status
+            )
             numbers = (exponent.value, exponent.low, exponent.high)
             yield _verdict(
                 name,
