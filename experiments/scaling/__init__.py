@@ -1,1 +1,1 @@
-"""How a landscape over (η_A, η_B) moves with the width n and the rank r: sweeps, and what they say."""
+"""How a landscape over (η_A, η_B) moves with width and rank: sweeps, and what they say."""

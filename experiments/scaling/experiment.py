@@ -1,4 +1,4 @@
-"""Landscapes over widths and ranks: the config, the pieces of work, and the data set they make up."""
+"""Landscapes over widths and ranks: config, pieces of work, and the data set they make up."""
 
 import dataclasses
 import functools
@@ -20,7 +20,6 @@ from experiments.lab.schema import (
     integer,
     number,
     one_of,
-    optional,
     part,
     positive,
     science,
@@ -338,7 +337,7 @@ def kept_steps(cfg: ScalingConfig) -> np.ndarray:
 def model_of(sweep: SweepConfig, piece: Piece) -> ModelConfig:
     """The config of the model of one piece: what its schema has of what the sweep varies."""
     build = registry.MODELS[sweep.model].schema
-    varied = {
+    varied: dict[str, Any] = {
         "width": piece.width,
         "init": piece.init,
         "rank": piece.rank,
@@ -374,12 +373,11 @@ def _curvature(problem: "Problem", piece: Piece, cfg: ScalingConfig) -> np.ndarr
 
 def _pieces(name: str, sweep: SweepConfig, first_seed: int) -> Iterator[Piece]:
     """In the order of the data set."""
-    of_models = itertools.product(
+    for optimizer, init, rank, gamma, rho, width in itertools.product(
         sweep.optimizer, sweep.init, sweep.rank, sweep.gamma, sweep.rho, sweep.widths
-    )
-    for *model, width in of_models:
+    ):
         for seed in range(first_seed, first_seed + sweep.seeds_of(width)):
-            yield Piece(name, *model, width, seed)
+            yield Piece(name, optimizer, init, rank, gamma, rho, width, seed)
 
 
 def _name(piece: Piece) -> str:

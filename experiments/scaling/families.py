@@ -1,4 +1,4 @@
-"""The families of a sweep's data set: what one optimizer, init, rank and multiplier do over widths."""
+"""The families of a sweep: what one optimizer, init, rank and multiplier do over widths."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple

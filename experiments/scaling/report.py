@@ -1,4 +1,4 @@
-"""What a sweep over widths or ranks says, in words: exponents and verdicts, places, gain, transfer."""
+"""What a sweep over widths or ranks says in words: verdicts, places, gain, transfer."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,11 +10,12 @@ from experiments.scaling import verdicts
 from experiments.scaling.families import Family, families
 from experiments.scaling.summary import summary
 from experiments.scaling.verdicts import Measured, Verdict
+from lora_theory.stats.collapse import Collapse
 from lora_theory.stats.landscapes import Judge
 from lora_theory.stats.places import NAMES, OPTIMA
 from lora_theory.stats.scaling import Place
 from lora_theory.stats.search import larger_b, search, speed_up
-from lora_theory.stats.transfer import Rule, transfer, wider
+from lora_theory.stats.transfer import Rule, transfer
 from lora_theory.store.dataset import config_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _TRIALS = (1, 2, 4, 8, 16)
 
 
 def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> Report:
-    """The report of one sweep: what decides is printed, and all of it written beside the results."""
+    """The report of one sweep: what decides is printed, all of it written beside the results."""
     config = config_of(data)["sweep"]
     seeds = data.seed.values
     title = f"{name}: {config['model']}, seeds from {seeds[0]} on; t = {cfg.decide.t}"
@@ -69,7 +70,7 @@ def _collapse_lines(measured: Measured) -> Iterator[str]:
         yield f"  {sizes[w]} to {sizes[w + 1]}: {_pair(fit)}"
 
 
-def _pair(fit) -> str:
+def _pair(fit: Collapse) -> str:
     ends = zip(fit.exponents, fit.low, fit.high, strict=True)
     return ", ".join(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" for value, low, high in ends)
 
@@ -151,7 +152,7 @@ def _transfer_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
         cells = [
             at.gap
             if np.isnan(at.lost.mean)
-            else f"{float(at.lost.mean):+.2f} [{float(at.lost.low):+.2f}, {float(at.lost.high):+.2f}]"
+            else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*map(float, at.lost))
             for at in found
         ]
         yield f"  {name:<26}" + " ".join(f"{cell:>20}" for cell in cells)

@@ -1,4 +1,4 @@
-"""What a sweep says of the predicted exponents: measured, with intervals, and a verdict by margin."""
+"""Predicted exponents beside what a sweep measured, with a verdict by equivalence."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from experiments.scaling.families import Family, judged_alike
 from lora_theory.stats.collapse import Collapse, collapse, log_losses
 from lora_theory.stats.equivalence import compare, within
 from lora_theory.stats.landscapes import CURVES, Judge
-from lora_theory.stats.places import EDGES, NAMES
+from lora_theory.stats.places import NAMES
 from lora_theory.stats.scaling import Scaling, Sweep, scaling
 from lora_theory.stats.slopes import Slope, fit
 from lora_theory.terms import Outcome
@@ -79,7 +79,8 @@ def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
     decide, at_n = cfg.decide, family.over == "n"
     known = moves(model, family.optimizer, family.init) if at_n else None  # type: ignore[arg-type]
     curves = sorted(CURVES, key=lambda name: name != decide.curve)
-    collapses, pairs = {}, ()
+    collapses: dict[tuple[str, int], Collapse] = {}
+    pairs: tuple[Collapse, ...] = ()
     if family.plane and len(family.sizes) > 1:
         given = {"theory": _floats(known.collapse)} if known else {}
         given |= {name: _floats(c) for name, c in SHARED.items()}
@@ -121,7 +122,9 @@ def usable(family: Family, curve: str, t: int) -> Sweep:
     return sweep._replace(lands=tuple(map(judged_alike, sweep.lands)), lines=lines)  # type: ignore[arg-type]
 
 
-def _collapse(sweep: Sweep, decide: "DecideConfig", given: dict) -> Collapse:
+def _collapse(
+    sweep: Sweep, decide: "DecideConfig", given: Mapping[str, tuple[float, float]]
+) -> Collapse:
     return collapse(
         [log_losses(land.positive) for land in sweep.lands],
         sweep.log2_widths,
@@ -138,7 +141,7 @@ def _floats(pair: tuple) -> tuple[float, float]:
 def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
     decide, seeds = cfg.decide, min(found.family.seeds)
     name = str(found.family)
-    for (curve, t), fit in found.collapses.items():
+    for (curve, t), fitted in found.collapses.items():
         decides = (curve, t) == (decide.curve, decide.t)
         where = f"{curve.removesuffix('_loss')}, t = {t}"
         for axis, letter in enumerate("ab"):
@@ -149,11 +152,11 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
                 name,
                 f"collapse c_{letter}",
                 where,
-                (fit.exponents[axis], fit.low[axis], fit.high[axis]),
+                (fitted.exponents[axis], fitted.low[axis], fitted.high[axis]),
                 predicted,
                 decide.collapse_margin,
                 seeds,
-                "" if fit.determined(decide.widest)[axis] else "undetermined",
+                "" if fitted.determined(decide.widest)[axis] else "undetermined",
                 decides,
             )
     for (curve, q), scaled in found.scalings.items():
