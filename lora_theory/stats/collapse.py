@@ -22,6 +22,7 @@ Exponents = tuple[float, float]
 
 _BOUND = 2.0  # Exponents from −2 to 2 are tried …
 _STEPS = (0.25, 0.1, 0.04, 0.015, 0.005)  # … at first so far apart, then nearer to the best.
+_NEAR = 1.0  # … of other draws of the seeds, so far from the best fit of all seeds.
 _OVERLAP = 0.25  # Exponents that leave less than this share of the cells to compare are not tried.
 _STEEP = 2.0  # A cell counts where the map is steeper than so many standard errors of its slope.
 _PLACED = 0.05  # Cells: nearer than this, maps that are known on a grid can not be placed.
@@ -126,7 +127,8 @@ def collapse(
     if resamples and min(len(log) for log in logs) > 1:
         draws = resampled_seeds(max(len(log) for log in logs), resamples)
         found = [
-            family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit() for draw in draws
+            family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit(best)
+            for draw in draws
         ]
         tail = (1 - confidence) / 2
         stretch = few_seeds(min(len(log) for log in logs), confidence)
@@ -167,9 +169,10 @@ class _Family(NamedTuple):
         """Other maps, the same cells."""
         return self._replace(maps=maps)
 
-    def fit(self) -> Exponents:
-        """The exponents of least misfit."""
-        best, reach = np.zeros(2), round(_BOUND / _STEPS[0])
+    def fit(self, near: Exponents | None = None) -> Exponents:
+        """The exponents of least misfit, of all or of those near to some."""
+        best, far = (np.zeros(2), _BOUND) if near is None else (np.array(near), _NEAR)
+        reach = round(far / _STEPS[0])
         for step, following in zip(_STEPS, (*_STEPS[1:], _STEPS[-1]), strict=True):
             axes = [middle + step * np.arange(-reach, reach + 1) for middle in best]
             axis_a, axis_b = (axis[np.abs(axis) <= _BOUND + 1e-9] for axis in axes)
