@@ -47,6 +47,13 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
         full += ["", f"## {head}", "", "```", *_collapse_lines(measured)]
         full += [*_verdict_lines(measured, cfg, all_of=True), *_place_lines(measured, cfg)]
         full += [*gained, *moved, "```"]
+        if name == cfg.decide.sweep:
+            full += ["", "What decides, under other constants:", "", "```"]
+            full += [
+                f"{words:<26}{_pair(fit)}"
+                for words, fit in verdicts.variations(family, cfg).items()
+            ]
+            full += ["```"]
     return Report(
         short,
         texts={f"{name}.md": "\n".join(full) + "\n"},

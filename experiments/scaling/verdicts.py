@@ -1,14 +1,16 @@
 """Predicted exponents beside what a sweep measured, with a verdict by equivalence."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from experiments.scaling.families import Family, judged_alike
-from lora_theory.stats.collapse import Collapse, collapse, log_losses
+from lora_theory.stats.collapse import Collapse, collapse, log_losses, mean_map
 from lora_theory.stats.equivalence import compare, within
+from lora_theory.stats.intervals import quantile
 from lora_theory.stats.landscapes import CURVES, Judge
 from lora_theory.stats.places import NAMES
 from lora_theory.stats.scaling import Scaling, Sweep, scaling
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from experiments.scaling.experiment import DecideConfig, ScalingConfig
 
 CAREFUL = 0.75
+MapJudge = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,12 @@ def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
         given = {"theory": _floats(known.collapse)} if known else {}
         given |= {name: _floats(c) for name, c in SHARED.items()}
         collapses = {
-            (curve, t): _collapse(family.sweep(curve, t), decide, given)
+            (curve, t): _collapse(
+                family.sweep(curve, t),
+                decide,
+                given,
+                decides=(curve, t) == (decide.curve, decide.t),
+            )
             for curve in curves
             for t in cfg.times
         }
@@ -123,15 +131,42 @@ def usable(family: Family, curve: str, t: int) -> Sweep:
 
 
 def _collapse(
-    sweep: Sweep, decide: "DecideConfig", given: Mapping[str, tuple[float, float]]
+    sweep: Sweep,
+    decide: "DecideConfig",
+    given: Mapping[str, tuple[float, float]],
+    *,
+    judge: MapJudge = mean_map,
+    decides: bool = False,
 ) -> Collapse:
+    """Two exponents are judged together (Bonferroni); what is shown beside has fewer draws."""
     return collapse(
         [log_losses(land.positive) for land in sweep.lands],
         sweep.log2_widths,
         given=given,
-        resamples=decide.resamples,
-        confidence=decide.confidence,
+        judge=judge,
+        resamples=decide.resamples if decides else decide.resamples // 4,
+        confidence=1 - (1 - decide.confidence) / 2,
     )
+
+
+def variations(family: Family, cfg: "ScalingConfig") -> dict[str, Collapse]:
+    """The collapse that decides, under other judges, on other widths, on halves of the seeds."""
+    decide = cfg.decide
+    sweep = family.sweep(decide.curve, decide.t)
+    widths = range(len(family.sizes))
+    found = {
+        "the median's map": _collapse(sweep, decide, {}, judge=quantile),
+        "the 75 % quantile's map": _collapse(
+            sweep, decide, {}, judge=functools.partial(quantile, q=CAREFUL)
+        ),
+    }
+    if len(widths) > 3:
+        found["without the narrowest"] = _collapse(sweep.of_widths(widths[1:]), decide, {})
+        found["without the widest"] = _collapse(sweep.of_widths(widths[:-1]), decide, {})
+    for name, first in (("even seeds", 0), ("odd seeds", 1)):
+        lands = tuple(land.of_seeds(slice(first, None, 2)) for land in sweep.lands)
+        found[name] = _collapse(sweep._replace(lands=lands), decide, {})
+    return found
 
 
 def _floats(pair: tuple) -> tuple[float, float]:
