@@ -22,7 +22,7 @@ from lora_theory.stats.intervals import (
     quantile,
     share_interval,
 )
-from lora_theory.stats.landscapes import Judge, Landscape, Line, best_equal_pair, best_pair
+from lora_theory.stats.landscapes import Judge, Landscape, Line, best_pair
 
 
 class Search(NamedTuple):
@@ -192,6 +192,7 @@ def speed_up(
     curves: np.ndarray,
     steps: np.ndarray,
     judge: Judge | None = None,
+    line: Line | None = None,
     *,
     resamples: int = 200,
     confidence: float = CONFIDENCE,
@@ -206,6 +207,7 @@ def speed_up(
         curves: (S, G_a, G_b, K) its losses at the kept steps.
         steps: (K,) the kept t, ascending.
         judge: by what they choose; the median over seeds by default.
+        line: the shared rates at T; the landscape's diagonal by default.
         resamples: draws of seeds for the intervals.
         confidence: of the intervals.
 
@@ -215,15 +217,15 @@ def speed_up(
     Raises:
         ValueError: fewer than two seeds.
     """
-    judge, seeds = judge or Judge(), len(land.losses)
+    judge, seeds, line = judge or Judge(), len(land.losses), line or land.diagonal
 
     def needed(choosing: np.ndarray, running: np.ndarray) -> np.ndarray:
         few = land.of_seeds(choosing)
-        judged = judge.judge(few.losses)
-        best, equal = best_pair(few, judged), best_equal_pair(few, judged)
-        if best is None or equal is None:
+        best = best_pair(few, judge.judge(few.losses))
+        equal = judge.judge(line.losses[choosing][:, :, None])[:, 0]
+        if best is None or not np.isfinite(equal).any():
             return np.full(len(running), np.nan)
-        targets = curves[running, equal.i, equal.j, -1]
+        targets = line.losses[running, np.argmin(equal)]
         return steps_to_reach(steps, curves[running, best.i, best.j], targets)
 
     def median(values: np.ndarray) -> np.ndarray:
