@@ -38,7 +38,7 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
     seeds = data.seed.values
     title = f"{name}: {config['model']}, seeds from {seeds[0]} on; t = {cfg.decide.t}"
     short, full = [title], [f"# {title}"]
-    found = [verdicts.measure(family, config["model"], cfg) for family in families(data)]
+    found = [verdicts.measure(family, name, config["model"], cfg) for family in families(data)]
     for measured in found:
         family = measured.family
         head = f"{family}; {family.over} = {_list(family.sizes)}; seeds {_list(family.seeds)}"

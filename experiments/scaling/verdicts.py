@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -59,7 +60,8 @@ class Measured(NamedTuple):
 
     Attributes:
         family: which.
-        moves: what is predicted.
+        moves: what is predicted over widths.
+        law: the exponent in r of one rate, which is predicted over ranks.
         collapses: (loss, t) -> the collapse over all widths; of a plane alone.
         pairs: the collapse of neighbouring widths, for the loss and t that decide.
         scalings: (loss, quantile) -> exponents of optima and edges at the t that decides.
@@ -70,6 +72,7 @@ class Measured(NamedTuple):
 
     family: Family
     moves: Moves | None
+    law: Fraction | None
     collapses: Mapping[tuple[str, int], Collapse]
     pairs: tuple[Collapse, ...]
     scalings: Mapping[tuple[str, float], Scaling]
@@ -77,10 +80,11 @@ class Measured(NamedTuple):
     verdicts: tuple[Verdict, ...]
 
 
-def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
-    """Fit everything to one family, and judge it."""
+def measure(family: Family, sweep: str, model: str, cfg: "ScalingConfig") -> Measured:
+    """Fit everything to one family of a sweep, and judge it."""
     decide, at_n = cfg.decide, family.over == "n"
     known = moves(model, family.optimizer, family.init) if at_n else None  # type: ignore[arg-type]
+    law = None if at_n else _law(family, model)
     curves = sorted(CURVES, key=lambda name: name != decide.curve)
     collapses: dict[tuple[str, int], Collapse] = {}
     pairs: tuple[Collapse, ...] = ()
@@ -97,9 +101,10 @@ def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
             for curve in curves
             for t in cfg.times
         }
-        sweep = family.sweep(decide.curve, decide.t)
+        decisive = family.sweep(decide.curve, decide.t)
         pairs = tuple(
-            _collapse(sweep.of_widths([w, w + 1]), decide, {}) for w in range(len(family.sizes) - 1)
+            _collapse(decisive.of_widths([w, w + 1]), decide, {})
+            for w in range(len(family.sizes) - 1)
         )
     scalings = {
         (curve, q): scaling(
@@ -115,10 +120,11 @@ def measure(family: Family, model: str, cfg: "ScalingConfig") -> Measured:
     curved = {
         block: fit(family.log2_sizes, logs)
         for block, logs in family.log2_curvature().items()
-        if len(family.sizes) > 2
+        if len(family.sizes) > 2 and logs.shape[1] > 1
     }
-    found = Measured(family, known, collapses, pairs, scalings, curved, ())
-    return found._replace(verdicts=tuple(_verdicts(found, cfg)))
+    found = Measured(family, known, law, collapses, pairs, scalings, curved, ())
+    primary = at_n and sweep == decide.sweep
+    return found._replace(verdicts=tuple(_verdicts(found, cfg, primary)))
 
 
 def usable(family: Family, curve: str, t: int) -> Sweep:
@@ -138,7 +144,14 @@ def _collapse(
     judge: MapJudge = mean_map,
     decides: bool = False,
 ) -> Collapse:
-    """Two exponents are judged together (Bonferroni); what is shown beside has fewer draws."""
+    """Over the widths that trained anywhere: one that did not moves nowhere. Two exponents are
+    judged together (Bonferroni); what is shown beside has fewer draws.
+    """
+    trained = np.flatnonzero(_trained(sweep))
+    if len(trained) < 2:
+        nothing = (np.nan, np.nan)
+        return Collapse(nothing, nothing, nothing, {}, 0)
+    sweep = sweep.of_widths(list(trained))
     return collapse(
         [log_losses(land.positive) for land in sweep.lands],
         sweep.log2_widths,
@@ -147,6 +160,11 @@ def _collapse(
         resamples=decide.resamples if decides else decide.resamples // 4,
         confidence=1 - (1 - decide.confidence) / 2,
     )
+
+
+def _trained(sweep: Sweep) -> np.ndarray:
+    """(W,) whether a width has any run with both rates positive that has not diverged."""
+    return np.array([np.isfinite(land.positive.losses).any() for land in sweep.lands])
 
 
 def variations(family: Family, cfg: "ScalingConfig") -> dict[str, Collapse]:
@@ -173,12 +191,16 @@ def _floats(pair: tuple) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
-def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
+def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[Verdict]:
+    """All of a family; `primary`: of the sweep that decides."""
     decide, seeds = cfg.decide, min(found.family.seeds)
     name = str(found.family)
     for (curve, t), fitted in found.collapses.items():
         decides = (curve, t) == (decide.curve, decide.t)
         where = f"{curve.removesuffix('_loss')}, t = {t}"
+        trained = _trained(found.family.sweep(curve, t))
+        lost = found.family.log2_sizes[~trained]
+        gaps = tuple(f"{found.family.over} = 2^{n:g} left out: all diverged" for n in lost)
         for axis, letter in enumerate("ab"):
             predicted = float(found.moves.collapse[axis]) if found.moves else None
             if found.moves and not found.moves.alone:
@@ -191,8 +213,10 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
                 predicted,
                 decide.collapse_margin,
                 seeds,
-                "" if fitted.determined(decide.widest)[axis] else "undetermined",
+                () if fitted.determined(decide.widest)[axis] else ("undetermined",),
+                gaps,
                 decides,
+                primary and decides,
             )
     for (curve, q), scaled in found.scalings.items():
         where = f"{curve.removesuffix('_loss')}, t = {decide.t}, {Judge(q)}"
@@ -200,9 +224,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
             predicted = _predicted(found, quantity)
             if not found.family.plane and "equal" not in quantity:
                 continue
-            note = (
-                "" if exponent.determined else str(exponent).partition("] ")[2] or exponent.status
-            )
+            why = () if exponent.determined else (exponent.status, *exponent.why)
             numbers = (exponent.value, exponent.low, exponent.high)
             yield _verdict(
                 name,
@@ -212,7 +234,8 @@ def _verdicts(found: Measured, cfg: "ScalingConfig") -> Iterator[Verdict]:
                 predicted,
                 decide.place_margin,
                 seeds,
-                note,
+                why,
+                exponent.left_out,
                 (curve, q) == (decide.curve, decide.quantile),
             )
     yield from _curved_verdicts(found, decide)
@@ -249,12 +272,18 @@ def _curved_verdicts(found: Measured, decide: "DecideConfig") -> Iterator[Verdic
         )
 
 
+def _law(family: Family, model: str) -> Fraction | None:
+    """What is predicted over ranks: of a layer under sign updates or Adam, one-sided, alone."""
+    if model != "feature_layer" or family.optimizer not in ("sign", "adam"):
+        return None
+    if family.init not in ("A", "B"):
+        return None
+    return rank_law(family.init, family.gamma, family.rho)  # type: ignore[arg-type]
+
+
 def _predicted(found: Measured, quantity: str) -> float | None:
-    if found.family.over == "r":
-        if quantity != "equal":
-            return None
-        law = rank_law(found.family.init, found.family.gamma, found.family.rho)  # type: ignore[arg-type]
-        return float(law)
+    if found.law is not None and quantity == "equal":
+        return float(found.law)
     places = found.moves.places if found.moves else {}
     return float(places[quantity]) if quantity in places else None
 
@@ -267,16 +296,21 @@ def _verdict(
     predicted: float | None,
     margin: float,
     seeds: int,
-    note: str,
+    why: tuple[str, ...],
+    gaps: tuple[str, ...],
     decides: bool,
+    primary: bool = False,
 ) -> Verdict:
+    """With `why` it is undetermined, and nothing is decided; `gaps` are said in any case."""
     value, low, high = (float(number) for number in numbers)
-    outcome: str = ""
+    outcome, words = "", list(why)
     if predicted is not None:
         outcome = "undecided"
-        if not note and np.isfinite([low, high]).all():
+        if not why and np.isfinite([low, high]).all():
             comparison = within(low, high, predicted, margin, seeds=seeds)
             outcome = comparison.verdict
             if comparison.seeds_needed:
-                note = f"about {comparison.seeds_needed / seeds:.1f} times the seeds would decide"
-    return Verdict(family, what, where, value, low, high, predicted, outcome, note, decides)
+                more = comparison.seeds_needed / seeds
+                words.append(f"about {more:.1f} times the seeds would decide")
+    ends, note = (value, low, high), "; ".join((*words, *gaps))
+    return Verdict(family, what, where, *ends, predicted, outcome, note, decides, primary)
