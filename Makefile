@@ -8,10 +8,10 @@ STAMP = $(shell cat pyproject.toml constraints.txt | cksum)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 optimum claims test check bench notebooks lock clean FORCE
+.PHONY: help setup fig2 optimum claims width width-quick width-all test check bench notebooks lock clean FORCE
 
 help: ## List the targets
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) ## Make .venv and install the project into it
 
@@ -34,6 +34,15 @@ optimum: $(READY) ## Where the optimum lies: 96 seeds on a coarser grid: results
 
 claims: $(READY) ## Every claim of the theory, measured: results/claims, figures/{fig1,phase,exponents,slopes}
 	$(BIN)/python -m experiments.claims
+
+width: $(READY) ## The landscape over widths and ranks, half an hour: results/width, figures/width_*
+	$(BIN)/python -m experiments.width
+
+width-quick: $(READY) ## The same as a first look, one minute: results/width_quick, figures/width_quick_*
+	$(BIN)/python -m experiments.width_quick
+
+width-all: $(READY) ## The same with all seeds, inits and ranks, three hours: results/width_all, figures/width_all_*
+	$(BIN)/python -m experiments.width_all
 
 test: check ## Linter, type checker, tests, doctests and notebooks
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -32,6 +32,9 @@ FORBIDDEN = {
     "experiments/lab/folders.py": "import experiments.fig2",
     "experiments/fig2.py": "import experiments.bench",
     "experiments/landscape/report.py": "import experiments.optimum",
+    "experiments/landscape/experiment.py": "import experiments.scaling.families",
+    "experiments/scaling/verdicts.py": "import experiments.width",
+    "experiments/width.py": "import experiments.width_quick",
     "lora_theory/adapters/lora_plus.py": "import xarray",
 }
 
