@@ -25,6 +25,7 @@ from experiments.lab.schema import (
     science,
 )
 from experiments.landscape.experiment import LandscapeConfig
+from experiments.scaling.experiment import ScalingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ def test_roles_are_those_of_the_fields():
     }
 
 
-@pytest.mark.parametrize("config", [LandscapeConfig, ClaimsConfig])
+@pytest.mark.parametrize("config", [LandscapeConfig, ClaimsConfig, ScalingConfig])
 def test_every_field_of_every_experiment_has_a_role(config):
     found = roles(config)
     assert found["out"] is Role.PLACE
@@ -96,6 +97,53 @@ class Odd:
     some: Seeds | None = science(optional(schema.seeds()))
     kind: Literal["a", "b"] = science(default="b")
     rates: dict[str, float] = science(schema.positive())
+
+
+@dataclasses.dataclass(frozen=True)
+class Many:
+    each: dict[str, Inner] = science()
+
+
+INNER = Inner(points=3, chunk=2, policy=None)
+MANY = {"each": {"first": DATA["inner"], "second": DATA["inner"] | {"points": 9}}}
+
+
+def test_a_mapping_of_schemas_is_built_entry_by_entry():
+    cfg = build(Many, MANY)
+    assert cfg.each == {"first": INNER, "second": dataclasses.replace(INNER, points=9)}
+    # The role is that of the mapping, whatever its fields are elsewhere.
+    assert roles(Many) == {"each": Role.SCIENCE}
+    assert schema.role_of(roles(Many), "each.first.chunk") is Role.SCIENCE
+    assert schema.records(Many) == [Many, Inner]
+
+
+def test_a_mapping_of_schemas_is_plain_data_that_builds_it_again():
+    plain = having(build(Many, MANY), Role.SCIENCE)
+    assert plain == MANY
+    assert json.loads(json.dumps(plain)) == plain
+    assert build(Many, plain) == build(Many, MANY)
+    assert having(build(Many, MANY), Role.LAYOUT) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3, "each: must be a group of keys (got 3)"),
+        ({"first": 3}, "each.first: must be a group of keys (got 3)"),
+        ({"first": DATA["inner"] | {"points": 0}}, "each.first.points: must be an integer from 1"),
+        ({"first": {"point": 3}}, "each.first.point: unknown key; did you mean points? (got 3)"),
+        ({"first": {"points": 3}}, "each.first.chunk: must be given (got nothing)"),
+    ],
+)
+def test_what_is_wrong_in_a_mapping_of_schemas_is_said_by_its_entry(value, said):
+    with pytest.raises(ConfigError) as caught:
+        build(Many, {"each": value})
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("value", [INNER, (INNER,), {"a": (1, 2.0)}])
+def test_plain_is_what_json_gives_back(value):
+    assert json.loads(json.dumps(schema.plain(value))) == schema.plain(value)
 
 
 ODD = {"unit": None, "some": None, "kind": "a", "rates": {"x": 1}}
@@ -137,7 +185,7 @@ def test_a_field_of_a_type_that_no_config_gives_is_a_mistake_of_the_schema(hint)
 def test_records_are_a_schema_and_its_groups():
     assert schema.records(Outer) == [Outer, Inner]
     names = {record.__name__ for record in schema.records(LandscapeConfig)}
-    assert names >= {"LandscapeConfig", "AxisConfig", "TwoLayerConfig", "LinearConfig"}
+    assert names >= {"LandscapeConfig", "AxisConfig", "ReluConfig", "LinearConfig"}
 
 
 def test_a_field_without_a_role_is_a_mistake_of_the_schema():

@@ -1,5 +1,6 @@
 """Values of configs: every type that a schema can name, and no other."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Optional
 
@@ -40,6 +41,27 @@ def test_another_type_is_refused(hint, given):
 @pytest.mark.parametrize("hint", [int | str, tuple[int, int], list[int], Sequence[int], object])
 def test_types_that_no_config_gives(hint):
     assert not buildable(hint)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    size: int
+
+
+@pytest.mark.parametrize(
+    ("hint", "possible"),
+    [
+        (dict[str, Group], True),
+        (dict[str, int], True),
+        (dict[str, tuple[float, ...]], True),
+        (dict[int, Group], False),
+        (dict[str, object], False),
+        (tuple[Group, ...], False),
+        (Group, False),  # A group is no value: it has fields with values.
+    ],
+)
+def test_mappings_by_name_of_values_and_of_schemas(hint, possible):
+    assert buildable(hint) == possible
 
 
 def test_a_machines_choice_may_be_null_whatever_the_type():
