@@ -40,6 +40,9 @@ class Collapse(NamedTuple):
             1 for maps that have nothing in common: of "fit", "none" (0, 0), and what is given,
             all on the same cells. NaN where they have none in common.
         cells: how many cells count, over all widths.
+        draws: (resamples, 2) the exponents of other draws of the seeds.
+        seeds: of the width with the fewest.
+        placed: the coarseness of either exponent, that of maps known on a grid.
     """
 
     exponents: Exponents
@@ -47,6 +50,32 @@ class Collapse(NamedTuple):
     high: Exponents
     left: dict[str, float]
     cells: int
+    draws: np.ndarray = np.empty((0, 2))
+    seeds: int = 0
+    placed: Exponents = (0.0, 0.0)
+
+    def interval(
+        self, weights: Exponents, confidence: float = CONFIDENCE
+    ) -> tuple[float, float, float]:
+        """w_a c_a + w_b c_b and its interval over the draws; NaN where there is none.
+
+        Where the map is one of η_A · η_B, the sum is determined and neither exponent alone is.
+
+        >>> draws = np.array([[-1.0, 0.0], [-0.5, -0.5], [0.0, -1.0]])
+        >>> nothing = (np.nan, np.nan)
+        >>> fit = Collapse((-0.5, -0.5), nothing, nothing, {}, 99, draws, seeds=10**4)
+        >>> [[round(end, 2) for end in fit.interval(w, 0.5)] for w in ((1, 1), (1, 0))]
+        [[-1.0, -1.0, -1.0], [-0.5, -0.75, -0.25]]
+        """
+        known = np.where(np.array(weights) == 0, 0.0, self.exponents)  # 0 · NaN is no part of it.
+        value = float(known @ weights)
+        if not len(self.draws) or np.isnan(value):
+            return value, np.nan, np.nan
+        tail = (1 - confidence) / 2
+        ends = np.quantile(self.draws @ weights, (tail, 1 - tail))
+        low, high = value + few_seeds(self.seeds, confidence) * (ends - value)
+        coarse = float(np.dot(self.placed, np.abs(weights)))
+        return value, float(low - coarse), float(high + coarse)
 
     def determined(self, widest: float = 1.0) -> tuple[bool, bool]:
         """Whether each exponent has an interval no wider than this."""
@@ -123,22 +152,25 @@ def collapse(
         return Collapse(nothing, nothing, nothing, {}, int(steep.sum()))
     family = _Family(maps, steep, widths, steps, np.array([len(log) for log in logs]))
     best = family.fit()
-    low = high = np.full(2, np.nan)
-    if resamples and min(len(log) for log in logs) > 1:
+    found, fewest = np.empty((0, 2)), min(len(log) for log in logs)
+    if resamples and fewest > 1:
         draws = resampled_seeds(max(len(log) for log in logs), resamples)
-        found = [
-            family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit(best)
-            for draw in draws
-        ]
-        tail = (1 - confidence) / 2
-        stretch = few_seeds(min(len(log) for log in logs), confidence)
-        ends = best + stretch * (np.quantile(found, (tail, 1 - tail), axis=0) - best)
-        placed = _PLACED * np.array(steps) / (widths[-1] - widths[0])
-        low, high = ends[0] - placed, ends[1] + placed
+        found = np.array(
+            [
+                family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit(best)
+                for draw in draws
+            ]
+        )
     scalings = {"fit": best, "none": (0.0, 0.0), **(given or {})}
     axes = np.where(np.array(maps.shape[1:]) > 1, 0.0, np.nan)  # One row says nothing of c_a.
-    fit, least, most = ((float(a), float(b)) for a, b in (best + axes, low + axes, high + axes))
-    return Collapse(fit, least, most, family.variance_left(scalings), int(steep.sum()))
+    exponents = float(best[0] + axes[0]), float(best[1] + axes[1])
+    nothing = (np.nan, np.nan)
+    left, cells = family.variance_left(scalings), int(steep.sum())
+    coarse_a, coarse_b = (_PLACED * step / float(widths[-1] - widths[0]) for step in steps)
+    fit = Collapse(exponents, nothing, nothing, left, cells, found, fewest, (coarse_a, coarse_b))
+    _, low_a, high_a = fit.interval((1, 0), confidence)
+    _, low_b, high_b = fit.interval((0, 1), confidence)
+    return fit._replace(low=(low_a, low_b), high=(high_a, high_b))
 
 
 def _steep(maps: np.ndarray, logs: Sequence[np.ndarray]) -> np.ndarray:
