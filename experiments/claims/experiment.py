@@ -13,6 +13,7 @@ from experiments import registry
 from experiments.claims import report as shown
 from experiments.claims import settings
 from experiments.claims.judge import Judge, Record
+from experiments.claims.landscapes import LOSS, TASK, DecideConfig, WindowConfig, windows
 from experiments.claims.settings import Diagram, Group, Piece
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
@@ -30,7 +31,7 @@ from lora_theory.store.files import ResultsError, write_json
 from lora_theory.store.provenance import Provenance
 from lora_theory.store.records import from_plain
 from lora_theory.theory import claims as theory
-from lora_theory.theory.claims import Case, Claim, Exponents, Phase, Symmetry
+from lora_theory.theory.claims import Case, Claim, Exponents, Moving, Phase, Symmetry
 from lora_theory.theory.regions import lattice
 
 # Seeds of the scalar map and of the phase diagrams, which every report has.
@@ -69,6 +70,8 @@ class ClaimsConfig(schema.Common):
     margin: float = science(positive())
     map_margin: float = science(positive())
     confidence: float = science(number(0.5, 0.9999))
+    landscapes: dict[str, WindowConfig] = science()
+    decide: DecideConfig
     dpi: int = drawing(integer(30, 1200))
 
     def __post_init__(self) -> None:
@@ -81,7 +84,9 @@ class ClaimsConfig(schema.Common):
 
 
 class Claims(Experiment[ClaimsConfig, Piece, Record]):
-    """A piece is a group of settings at all widths, symmetries, a phase diagram or a curve."""
+    """A piece is a group of settings at all widths, a landscape, symmetries, a phase diagram or a
+    curve.
+    """
 
     name = "claims"
     schema = ClaimsConfig
@@ -93,8 +98,10 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         cases = _cases(chosen(cfg))
         found = {case.setting: None for case in cases if isinstance(case, Exponents)}
         pieces: dict[str, Piece] = {
-            repr(group): group for group in _longest_first(settings.groups(found), cfg)
+            f"landscapes {window.family}, n = {window.width}": window
+            for window in windows((c for c in cases if isinstance(c, Moving)), cfg)
         }
+        pieces |= {repr(group): group for group in _longest_first(settings.groups(found), cfg)}
         for group in settings.symmetries(c for c in cases if isinstance(c, Symmetry)):
             pieces[f"symmetry {group.cases[0].update}"] = group
         points = {*lattice(12), *(p for c in cases if isinstance(c, Phase) for p in c.points)}
@@ -116,12 +123,25 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         used = _models(chosen(cfg))
         for field, also in (("seeds", _OF_ALL), ("rates", ())):
             found[field] = {k: v for k, v in found[field].items() if k in used or k in also}
+        families = {case.family for case in _cases(chosen(cfg)) if isinstance(case, Moving)}
+        models = {family.model for family in families}
+        found["landscapes"] = {k: v for k, v in found["landscapes"].items() if k in models}
         return found
 
     def tables(self, part: Part[Piece], cfg: ClaimsConfig) -> Mapping[str, Collection[str]]:
         """What the registry has for the chosen claims."""
-        found = [case.setting for case in _cases(chosen(cfg)) if isinstance(case, Exponents)]
-        return registry.used_by_probes({s.model for s in found}, {s.update for s in found})
+        cases = _cases(chosen(cfg))
+        found = [case.setting for case in cases if isinstance(case, Exponents)]
+        families = [case.family for case in cases if isinstance(case, Moving)]
+        used = registry.used_by_probes(
+            {s.model for s in found}, {s.update for s in found} | {f.update for f in families}
+        )
+        if families:
+            landscapes = {"MODELS": {f.model for f in families}, "TASKS": {TASK}, "LOSSES": {LOSS}}
+            for table, names in landscapes.items():
+                key = f"experiments.registry:{table}"
+                used[key] = {*used[key], *names}
+        return used
 
     def run(self, piece: Piece, cfg: ClaimsConfig) -> Arrays:
         """Measure a setting, a diagram or a curve."""

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from experiments.claims import settings
+from experiments.claims.landscapes import Families, Window
 from experiments.claims.settings import (
     APPROACHES,
     Approach,
@@ -21,13 +22,25 @@ from lora_theory.stats.equivalence import compare
 from lora_theory.stats.slopes import Slope, Table
 from lora_theory.store.files import ResultsError
 from lora_theory.terms import INIT_NAMES, Class, Outcome, Setting
-from lora_theory.theory.claims import Case, Claim, Exponents, Identity, Phase, Symmetry
+from lora_theory.theory.claims import (
+    Carried,
+    Case,
+    Claim,
+    Collapsing,
+    Exponents,
+    Identity,
+    Moving,
+    Phase,
+    Placed,
+    Symmetry,
+)
 from lora_theory.theory.regions import areas, predicted_class
 from lora_theory.theory.rules import RULES
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
+_NUMBERS = (Exponents, Collapsing, Placed, Carried)  # What is judged by intervals.
 _IDENTITY_SEEDS = 20
 _IDENTITY_GAP = 1e-12  # Some thousand roundings of float64; where nothing rounds it is 0.
 
@@ -129,6 +142,8 @@ class Judge:
             if isinstance(piece, Symmetries)
             for case, gap in zip(piece.cases, read()["gaps"], strict=True)
         }
+        read_windows = {p: read for p, read in pieces.items() if isinstance(p, Window)}
+        self._families = Families(cfg, read_windows)
         self._classes = {
             (piece.update, piece.init): dict(
                 zip(piece.points, settings.classes(dict(read())), strict=True)
@@ -166,7 +181,7 @@ class Judge:
         )
 
     def _judged(self, cases: tuple[Case, ...]) -> Judged:
-        count = sum(len(case.predicted) for case in cases if isinstance(case, Exponents))
+        count = sum(len(case.predicted) for case in cases if isinstance(case, _NUMBERS))
         rows = tuple(row for case in cases for row in self._rows(case, max(count, 1)))
         verdicts = {row.verdict for row in rows}
         verdict: Outcome = (
@@ -184,7 +199,9 @@ class Judge:
             return [_identity_row(case)]
         if isinstance(case, Symmetry):
             return [self._symmetry_row(case)]
-        return [self._exponent_row(case, name, count) for name in case.predicted]
+        if isinstance(case, Exponents):
+            return [self._exponent_row(case, name, count) for name in case.predicted]
+        return self._moving_rows(case, count)
 
     def _exponent_row(self, case: Exponents, name: str, count: int) -> Row:
         """One exponent; `count` of them share the confidence (Bonferroni)."""
@@ -217,6 +234,30 @@ class Judge:
             margin=margin,
             confidence=confidence,
         )
+
+    def _moving_rows(self, case: Moving, count: int) -> list[Row]:
+        """What landscapes say; `count` of such numbers share the confidence."""
+        confidence = 1 - (1 - self.cfg.confidence) / count
+        at = self.cfg.landscapes[case.family.model]
+        return [
+            Row(
+                found.comparison.verdict,
+                f"{found.said} predicted, {found.found} measured",
+                self._families.where(case.family),
+                found.badness,
+                found.comparison.seeds_needed,
+                quantity=found.name,
+                t=at.steps,
+                predicted=str(case.predicted[found.name]),
+                measured=_number(found.value),
+                half_width=_number((found.high - found.low) / 2),
+                seeds=len(at.seeds),
+                log2_sizes=tuple(math.log2(width) for width in at.widths),
+                margin=found.margin,
+                confidence=confidence,
+            )
+            for found in self._families.judged(case, confidence)
+        ]
 
     def _phase_row(self, case: Phase) -> Row:
         found = self._classes[case.update, case.init]

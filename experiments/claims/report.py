@@ -99,8 +99,10 @@ def _legend(cfg: "ClaimsConfig") -> str:
         f"±{cfg.margin:g} of the prediction, ±{cfg.map_margin:g} for the scalar map, "
         "and is undecided otherwise; a phase diagram if every point's class, decided at ±1/24 and "
         f"{cfg.confidence:.0%} a point, is the predicted one; the scalar map has the same "
-        "draws at every width, so its errors are small; shown is the exponent furthest from its "
-        "prediction, ± standard error"
+        "draws at every width, so its errors are small; an exponent of landscapes over (η_A, η_B) "
+        f"by ±{cfg.decide.exponent:g} and a bootstrap over seeds, carried rates if they lose at "
+        f"most (more than) a factor 2^{cfg.decide.lost:g}; shown is the exponent furthest from its "
+        "prediction, ± standard error, or with its interval"
     )
 
 

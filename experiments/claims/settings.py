@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from experiments import registry
+from experiments.claims import landscapes
+from experiments.claims.landscapes import Window
 from experiments.lab.schema import ConfigError
 from lora_theory.exact import phases, scalar_map
 from lora_theory.stats.slopes import Table
@@ -62,7 +64,7 @@ class Symmetries(NamedTuple):
     cases: tuple[Symmetry, ...]
 
 
-Piece = Group | Diagram | Approach | Symmetries
+Piece = Group | Diagram | Approach | Symmetries | Window
 
 # Of the size of the gradients: where it is far below them, no one feels it.
 _SYMMETRY_EPS = 0.01
@@ -112,7 +114,11 @@ def symmetries(cases: Iterable[Symmetry]) -> list[Symmetries]:
 
 
 def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
-    """Run one piece; `tables` and `classes` read what it gives, of symmetries it is the gaps."""
+    """Run one piece; `tables`, `classes` and `landscapes.Families` read what it gives, of
+    symmetries it is the gaps.
+    """
+    if isinstance(piece, Window):
+        return landscapes.measure(piece, cfg)
     if isinstance(piece, Diagram):
         return _measure_diagram(piece, cfg)
     if isinstance(piece, Approach):

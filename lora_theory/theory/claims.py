@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from lora_theory.terms import Class, Outcome, Setting
+from lora_theory.terms import INIT_NAMES, Class, Init, Outcome, Setting
 from lora_theory.theory import rules
 from lora_theory.theory.exponents import Rule, derive, rational
 from lora_theory.theory.regions import lattice, predicted_class
+from lora_theory.theory.scalings import SHARED, Moves, moves
 
 PAPER = "LoRA+"
 INIT = "arXiv 2406.08447"
@@ -92,7 +93,88 @@ class Symmetry:
         return all(term & (term - 1) == 0 for term in terms)
 
 
-Case = Exponents | Phase | Identity | Symmetry
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Landscapes of the loss over (η_A, η_B) at several widths: of which model, update and init."""
+
+    model: str
+    update: str
+    init: Init
+
+    @property
+    def moves(self) -> Moves:
+        """How they are predicted to move.
+
+        Raises:
+            ValueError: nothing is predicted.
+        """
+        found = moves(self.model, self.update, self.init)
+        if found is None:
+            raise ValueError(f"{self}: nothing is predicted")
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.update}, {INIT_NAMES[self.init]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Collapsing:
+    """The maps of a family fall on one another with η_A ∝ n^c_a, η_B ∝ n^c_b.
+
+    Attributes:
+        family: which.
+        exponents: (c_a, c_b).
+        alone: whether each is determined, or c_a + c_b alone.
+    """
+
+    family: Family
+    exponents: tuple[Fraction, Fraction]
+    alone: bool = True
+
+    @property
+    def predicted(self) -> Mapping[str, Fraction]:
+        """What is judged, by name."""
+        c_a, c_b = self.exponents
+        return {"c_a": c_a, "c_b": c_b} if self.alone else {"c_a + c_b": c_a + c_b}
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A place of a family's landscapes moves as n^exponent; its name is one of `Moves.places`."""
+
+    family: Family
+    place: str
+    exponent: Fraction
+
+    @property
+    def predicted(self) -> Mapping[str, Fraction]:
+        """What is judged, by name."""
+        return {self.place: self.exponent}
+
+
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """Rates tuned at the least width and carried as n^p, n^q are nearly as good as those tuned at
+    the largest.
+
+    Attributes:
+        family: which.
+        exponents: (p, q).
+        shared: whether there is one rate, η_A = η_B, tuned along the line.
+    """
+
+    family: Family
+    exponents: tuple[Fraction, Fraction]
+    shared: bool = False
+
+    @property
+    def predicted(self) -> Mapping[str, Fraction]:
+        """What is judged, by name: log2 loss of carried over tuned is at most a margin."""
+        return {"lost": Fraction(0)}
+
+
+Moving = Collapsing | Placed | Carried
+Case = Exponents | Phase | Identity | Symmetry | Moving
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +285,7 @@ def _claims() -> Iterator[Claim]:
     yield from _two_layer()
     yield from _rank()
     yield from _symmetries()
+    yield from _landscapes()
 
 
 def _linear_toy() -> Iterator[Claim]:
@@ -555,4 +638,69 @@ def _symmetries() -> Iterator[Claim]:
             of(update, rate),
             wrong,
             of(update, **{"rate": rate} | broken),
+        )
+
+
+def _landscapes() -> Iterator[Claim]:
+    """All that `scalings` predicts of three families and small sizes tell.
+
+    The best shared rate is not among it: at these sizes it moves with t as much as with n.
+    """
+    two_layer = Family("two_layer", "gd", "both")
+    init1, init2 = (Family("feature_layer", "adam", init) for init in ("A", "B"))
+    half, whole = SHARED["one rate n^−1/2"], SHARED["one rate n^−1"]
+    constant = (Fraction(0), Fraction(0))
+    names = {
+        two_layer: ("two-layer", "Two-layer toy, both factors random, gradient descent"),
+        init1: ("adam-init1", "A LoRA layer on frozen features, Adam, Init[1]"),
+        init2: ("adam-init2", "A LoRA layer on frozen features, Adam, Init[2]"),
+    }
+
+    def power(c: Fraction) -> str:
+        return f"n^{c}".replace("-", "−")
+
+    def rates(c_a: Fraction, c_b: Fraction) -> str:
+        return f"η_A ∝ {power(c_a)}, η_B " + (f"∝ {power(c_b)}" if c_b else "constant")
+
+    for family, shared, wrong in (
+        (two_layer, whole, "n^−1"),
+        (init1, half, "n^−1/2"),
+        (init2, whole, "n^−1"),
+    ):
+        name, words = names[family]
+        c_a, c_b = family.moves.collapse
+        alone = family.moves.alone
+        how = rates(c_a, c_b)
+        if not alone:
+            how = f"c_a + c_b = {c_a + c_b}, whatever c_a − c_b".replace("-", "−")
+        yield Claim(
+            f"collapse-{name}",
+            f"{words}: landscapes of the loss over (η_A, η_B) fall on one another with {how}",
+            family.moves.source,
+            (Collapsing(family, family.moves.collapse, alone),),
+            f"one rate {wrong}; landscapes that stay where they are",
+            (Collapsing(family, shared, alone), Collapsing(family, constant, alone)),
+        )
+    for family, (wrong_c, _) in ((two_layer, half), (init1, whole), (init2, whole)):
+        name, words = names[family]
+        exponent = family.moves.places["edge equal"]
+        yield Claim(
+            f"edge-{name}",
+            f"{words}: one rate η_A = η_B trains up to Θ({power(exponent)})",
+            family.moves.source,
+            (Placed(family, "edge equal", exponent),),
+            f"up to Θ({power(wrong_c)})",
+            (Placed(family, "edge equal", wrong_c),),
+        )
+    for family in (two_layer, init1):
+        name, words = names[family]
+        yield Claim(
+            f"transfer-{name}",
+            f"{words}: rates tuned at the least width and carried as "
+            f"{rates(*family.moves.collapse)} are as good at the largest as those tuned there, or "
+            "nearly so",
+            family.moves.source,
+            (Carried(family, family.moves.collapse),),
+            "one rate that is carried as it is",
+            (Carried(family, constant, shared=True),),
         )

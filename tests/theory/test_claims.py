@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from lora_theory.theory.claims import Exponents, Phase, Symmetry, claims, derived
+from lora_theory.theory.claims import (
+    Carried,
+    Collapsing,
+    Exponents,
+    Family,
+    Phase,
+    Placed,
+    Symmetry,
+    claims,
+    derived,
+)
+from lora_theory.theory.scalings import moves
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = claims()
@@ -66,6 +77,40 @@ def test_powers_of_two_are_exact(p, q, exact):
     assert Symmetry("layer", "sign", "A", Fraction(p), Fraction(q), 1).exact == exact
 
 
+MOVING = Collapsing | Placed | Carried
+
+
+def test_claims_about_landscapes_say_what_is_predicted_and_their_controls_something_else():
+    found = [c for c in CLAIMS if isinstance(c.cases[0], MOVING)]
+    assert len(found) == 8
+    for claim in found:
+        assert claim.recorded == "holds"
+        for case, wrong in ((c, c in claim.control) for c in (*claim.cases, *claim.control)):
+            assert case.family == claim.cases[0].family
+            known = moves(case.family.model, case.family.update, case.family.init)
+            if isinstance(case, Placed):
+                assert (case.exponent == known.places[case.place]) != wrong
+            elif isinstance(case, Collapsing):
+                assert case.alone == known.alone
+                right = known.collapse if known.alone else sum(known.collapse)
+                said = case.exponents if known.alone else sum(case.exponents)
+                assert (said == right) != wrong
+            else:
+                assert (case.exponents == known.collapse) != wrong
+                assert case.shared == wrong
+
+
+def test_the_landscapes_are_the_toy_and_a_layer_with_both_inits():
+    families = [case.family for c in CLAIMS for case in c.cases if isinstance(case, Collapsing)]
+    assert families == [
+        Family("two_layer", "gd", "both"),
+        Family("feature_layer", "adam", "A"),
+        Family("feature_layer", "adam", "B"),
+    ]
+    with pytest.raises(ValueError, match="two_layer, sign, Init\\[1\\]: nothing is predicted"):
+        _ = Family("two_layer", "sign", "A").moves
+
+
 def test_ids_are_unique_and_reasons_are_given():
     ids = [claim.id for claim in CLAIMS]
     assert len(set(ids)) == len(ids)
@@ -89,6 +134,9 @@ def test_the_list_has_what_it_must_have():
         *("init1-shared-adam", "init2-shared-adam", "two-layer-efficient", "two-layer-others"),
         *("rank-init1", "rank-init2", "rank-gd"),
         *(f"symmetry-{update}" for update in DEGREES),
+        *(f"{what}-two-layer" for what in ("collapse", "edge", "transfer")),
+        *(f"{what}-adam-init1" for what in ("collapse", "edge", "transfer")),
+        *("collapse-adam-init2", "edge-adam-init2"),
     } <= ids
 
 
