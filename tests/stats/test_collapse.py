@@ -230,3 +230,39 @@ def test_log_losses_are_bounded_by_the_loss_at_the_start():
     # A seed that has diverged at t = 0 counts as the worst of the others.
     logs = log_losses(Landscape(losses, np.array([8.0, np.inf]), *rates))
     np.testing.assert_array_equal(logs[1, 0], [1, 2, 3, 0])
+
+
+def test_intervals_of_the_draws_are_those_of_the_fit_and_of_sums():
+    logs = family(np.random.default_rng(3), (-0.65, 0.2))
+    found = collapse(logs, WIDTHS, resamples=40)
+    for axis, weights in enumerate(((1, 0), (0, 1))):
+        ends = (found.exponents[axis], found.low[axis], found.high[axis])
+        assert found.interval(weights) == pytest.approx(ends)
+    value, low, high = found.interval((1, 1))
+    assert value == pytest.approx(sum(found.exponents))
+    assert low < value < high
+    narrow = found.interval((1, 1), 0.8)
+    assert low < narrow[1] < narrow[2] < high
+
+
+def test_along_a_valley_the_sum_is_known_better_than_either_exponent():
+    rng = np.random.default_rng(4)
+
+    def valley(n):
+        edge = A + B + (n - np.mean(WIDTHS)) + 0.5 * rng.normal(size=(24, 1, 1))
+        logs = np.where(edge > 0, 0.0, np.minimum(-4 + 0.1 * edge**2, 0))
+        return np.minimum(logs + 0.3 * rng.normal(size=logs.shape), 0)
+
+    found = collapse([valley(n) for n in WIDTHS], WIDTHS, resamples=40)
+    total = found.interval((1, 1))
+    assert total[1] <= -1 <= total[2]
+    widths = [high - low for _, low, high in (total, found.interval((1, -1)))]
+    assert widths[0] < 0.5 * widths[1]
+
+
+def test_an_axis_of_one_cell_leaves_the_other_its_interval():
+    logs = [log[:, :, 4:5] for log in family(np.random.default_rng(5), (-1, 0))]
+    found = collapse(logs, WIDTHS, resamples=20)
+    assert np.isfinite(found.interval((1, 0))).all()
+    assert np.isnan(found.interval((0, 1))).all()
+    assert np.isnan(found.interval((1, 1))).all()
