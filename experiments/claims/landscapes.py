@@ -118,6 +118,7 @@ def measure(window: Window, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
     eta_a, eta_b, eta = at.rates
     plane = np.stack(np.meshgrid(eta_a, eta_b, indexing="ij"), axis=-1).reshape(-1, 2)
     cells = np.concatenate([plane, np.repeat(eta[:, None], 2, axis=1)])
+    devices = start_devices()  # One a core; the bits do not depend on how many there are.
     policy = resolve_policy(window.width, at.n_train + 1, gate=model.gate)
     losses = np.empty((len(at.seeds), len(cells), 2), np.float32)
     for place, seed in enumerate(at.seeds):
@@ -128,7 +129,7 @@ def measure(window: Window, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
             loss=registry.resolve(registry.LOSSES[LOSS]),
             steps=at.steps,
             policy=policy,
-            devices=start_devices(1),
+            devices=devices,
         )
         losses[place] = curves.train_loss[:, [0, -1]]
     shape = (len(at.seeds), len(eta_a), len(eta_b))
