@@ -1,7 +1,7 @@
 """The figures of a sweep: from what was measured to what `lora_theory.plots` draws."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +13,15 @@ from lora_theory.plots.collapse import collapse_figure
 from lora_theory.plots.exponents import Exponents, Mark, forest
 from lora_theory.plots.gain import Gained, gain_figure
 from lora_theory.plots.scaling import Moving, maps_over_widths
-from lora_theory.plots.sizes import Curved, curvature_figure
+from lora_theory.plots.sizes import Curved, coordinate_figure, curvature_figure
 from lora_theory.plots.transfer import Carried, Ranked, rank_figure, transfer_figure
 from lora_theory.stats.collapse import Collapse
+from lora_theory.stats.slopes import Table
+from lora_theory.terms import INIT_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from xarray import Dataset
 
     from experiments.scaling.experiment import ScalingConfig
 
@@ -189,3 +192,23 @@ def _pair_mark(where: str, pair: Collapse, axis: int, widest: float) -> Mark:
     return Mark(
         where, pair.exponents[axis], pair.low[axis], pair.high[axis], "", known, False, "flat"
     )
+
+
+# --- The coordinate check ---
+
+
+def of_coordinates(found: Mapping[tuple[str, str], Table], prefix: str) -> "Mapping[str, Figure]":
+    """The figure of the coordinate check."""
+    return {f"{prefix}_coordinates": coordinate_figure(found)}
+
+
+def tables(data: "Dataset") -> dict[tuple[str, str], Table]:
+    """(scaling, init) -> sizes of a data set of coordinate checks."""
+    found = {}
+    for i, init in enumerate(data.init.values):
+        for k, scaling in enumerate(data.rates.values):
+            at = data.isel(init=i, rates=k)
+            logs = {str(name): at[name].values for name in data.data_vars}
+            key = (str(scaling), INIT_NAMES[str(init)])
+            found[key] = Table(np.log2(data.n.values.astype(float)), data.t.values, logs)
+    return found

@@ -57,6 +57,19 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
     )
 
 
+def of_coordinates(data: "Dataset", prefix: str) -> Report:
+    """The report of the coordinate check: a table of exponents an init and scaling."""
+    from experiments.scaling import figures
+
+    found = figures.tables(data)
+    full = ["# Coordinate check: exponents in n of sizes", ""]
+    for (scaling, init), table in found.items():
+        full += [f"## {init}, {scaling}", "", "```", table.summary(), "```", ""]
+    lines = [f"coordinates: n = {_list(data.n.values)}; {len(data.seed)} seeds"]
+    drawn = figures.of_coordinates(found, prefix)
+    return Report(lines, drawn, texts={"coordinates.md": "\n".join(full)})
+
+
 def _list(values: object) -> str:
     return ", ".join(map(str, values))  # type: ignore[call-overload]
 
