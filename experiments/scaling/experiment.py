@@ -33,6 +33,8 @@ from experiments.landscape.experiment import (
     policy_of,
 )
 from experiments.registry import ModelConfig
+from experiments.scaling import coordinates
+from experiments.scaling.coordinates import Check, CoordinatesConfig
 from lora_theory.stats.landscapes import CURVES
 from lora_theory.store.dataset import Layout, assemble
 from lora_theory.store.provenance import Provenance
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 BLOCKS = ("A", "B", "both")
 ENDS = ("least", "largest")
 _SHAPE = (1, len(BLOCKS), len(ENDS))
+_CHECK = "coordinates"  # The part that is no sweep.
 _KEPT = 40  # About so many steps of a run are kept, evenly spaced in log t.
 
 
@@ -134,9 +137,13 @@ class ScalingConfig(schema.Common):
     """Which sweeps, and what decides; see `conf/width.yaml`."""
 
     part: tuple[str, ...] | None = part(
-        Rule("must be null or a list of different sweeps", lambda v: v is None or _different(v))
+        Rule(
+            f"must be null or a list of different sweeps, or {_CHECK}",
+            lambda v: v is None or _different(v),
+        )
     )
     sweeps: dict[str, SweepConfig] = science()
+    coordinates: CoordinatesConfig
     first_seed: int = science(integer(0, 2**30))
     steps: int = science(integer(2, 10**6))
     times: tuple[int, ...] = science(ascending(1))
@@ -150,10 +157,15 @@ class ScalingConfig(schema.Common):
             raise ConfigError("sweeps", "must be at least one", "{}")
         for name, sweep in self.sweeps.items():
             _check_sweep(f"sweeps.{name}", sweep)
-        for field, names in (("part", self.part or ()), ("decide.sweep", (self.decide.sweep,))):
+        if _CHECK in self.sweeps:
+            raise ConfigError("sweeps", f"must not have the name {_CHECK}", _CHECK)
+        for field, names, known in (
+            ("part", self.part or (), (*self.sweeps, _CHECK)),
+            ("decide.sweep", (self.decide.sweep,), tuple(self.sweeps)),
+        ):
             for name in names:
-                if name not in self.sweeps:
-                    raise ConfigError(field, f"must be among {', '.join(self.sweeps)}", name)
+                if name not in known:
+                    raise ConfigError(field, f"must be among {', '.join(known)}", name)
         if self.times[-1] > self.steps:
             raise ConfigError("times", f"must be at most steps = {self.steps}", list(self.times))
         if self.decide.t not in self.times:
@@ -174,37 +186,42 @@ class Piece(NamedTuple):
     seed: int
 
 
-class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
-    """One part, and one results file, a sweep; a piece is one seed at one width."""
+class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
+    """One part, and one results file, a sweep, whose pieces are one seed at one width each; and
+    one part of one piece, the coordinate check.
+    """
 
     schema = ScalingConfig
 
     def science(self, cfg: ScalingConfig, *, settled: bool = True) -> dict[str, Any]:
-        """All but the sweeps, of which each part has its own."""
+        """All but the sweeps and the check, of which each part has its own."""
         found = super().science(cfg, settled=settled)
-        del found["sweeps"]
+        del found["sweeps"], found["coordinates"]
         return found
 
-    def plan(self, cfg: ScalingConfig) -> list[Part[Piece]]:
+    def plan(self, cfg: ScalingConfig) -> list[Part[Piece | Check]]:
         """Seeds of one width after those of another, which share a compilation."""
-        return [
+        parts: list[Part[Piece | Check]] = [
             Part(
                 name,
                 {_name(piece): piece for piece in _pieces(name, sweep, cfg.first_seed)},
                 {"sweep": schema.plain(sweep)},
             )
             for name, sweep in cfg.sweeps.items()
-            if name in (cfg.part or cfg.sweeps)
         ]
+        parts.append(Part(_CHECK, {_CHECK: Check()}, {_CHECK: schema.plain(cfg.coordinates)}))
+        return [part for part in parts if cfg.part is None or part.name in cfg.part]
 
-    def tables(self, part: Part[Piece], cfg: ScalingConfig) -> Mapping[str, Collection[str]]:
+    def tables(
+        self, part: Part[Piece | Check], cfg: ScalingConfig
+    ) -> Mapping[str, Collection[str]]:
         """What it uses of the registry's tables."""
-        sweep = cfg.sweeps[part.name]
+        of = cfg.coordinates if part.name == _CHECK else cfg.sweeps[part.name]
         used = {
-            "MODELS": [sweep.model],
-            "TASKS": [sweep.task.name or registry.MODELS[sweep.model].task],
-            "LOSSES": ["mse"],
-            "OPTIMIZERS": sweep.optimizer,
+            "MODELS": [of.model],
+            "TASKS": [of.task.name or registry.MODELS[of.model].task],
+            "LOSSES": [] if part.name == _CHECK else ["mse"],
+            "OPTIMIZERS": [of.optimizer] if isinstance(of.optimizer, str) else of.optimizer,
             "PROBES": [],
         }
         return {f"experiments.registry:{table}": names for table, names in used.items()}
@@ -216,8 +233,10 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
         policy = policy_of(cfg.engine, first.model, first.widths[0], first.task)
         return {"engine": {"policy": policy.name}}
 
-    def run(self, piece: Piece, cfg: ScalingConfig) -> Arrays:
+    def run(self, piece: Piece | Check, cfg: ScalingConfig) -> Arrays:
         """Losses at the kept steps in the plane and along the line, and the curvature."""
+        if isinstance(piece, Check):
+            return coordinates.measure(cfg)
         from lora_theory.train import sweep as engine
 
         sweep = cfg.sweeps[piece.sweep]
@@ -249,12 +268,14 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
             )
         return found
 
-    def group(self, piece: Piece) -> Piece:
+    def group(self, piece: Piece | Check) -> Piece | Check:
         """Seeds share a compilation."""
-        return piece._replace(seed=0)
+        return piece if isinstance(piece, Check) else piece._replace(seed=0)
 
-    def layout(self, part: Part[Piece], cfg: ScalingConfig) -> Layout:
+    def layout(self, part: Part[Piece | Check], cfg: ScalingConfig) -> Layout:
         """Losses over everything that the sweep varies; `ran` says what was run."""
+        if part.name == _CHECK:
+            return coordinates.layout(cfg.coordinates, cfg.first_seed)
         sweep = cfg.sweeps[part.name]
         eta_a, eta_b, eta = rates(sweep)
         coords: dict[str, Any] = {
@@ -285,23 +306,28 @@ class Scaling(Experiment[ScalingConfig, Piece, "Dataset"]):
 
     def keep(
         self,
-        part: Part[Piece],
+        part: Part[Piece | Check],
         pieces: Mapping[str, Callable[[], Arrays]],
         cfg: ScalingConfig,
         path: Path,
         provenance: Provenance,
     ) -> None:
         """A data set of all widths; where a width has fewer seeds, `ran` is false."""
+        if part.name == _CHECK:
+            super().keep(part, pieces, cfg, path, provenance)
+            return
         sweep, made = cfg.sweeps[part.name], self.layout(part, cfg)
         whole = dataclasses.replace(sweep, seeds=(max(sweep.seeds),) * len(sweep.seeds))
         names = map(_name, _pieces(part.name, whole, cfg.first_seed))
         nothing = functools.partial(_nothing, made)
         assemble(path, made, provenance, [pieces.get(name, nothing) for name in names])
 
-    def report(self, part: Part[Piece], results: "Dataset", cfg: ScalingConfig) -> Report:
+    def report(self, part: Part[Piece | Check], results: "Dataset", cfg: ScalingConfig) -> Report:
         """What the sweep says, in words and figures."""
         from experiments.scaling import report
 
+        if part.name == _CHECK:
+            return report.of_coordinates(results, self.name)
         return report.of_sweep(part.name, results, cfg, self.name)
 
 

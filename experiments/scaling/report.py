@@ -8,14 +8,12 @@ import numpy as np
 from experiments.lab.experiment import Report
 from experiments.scaling import verdicts
 from experiments.scaling.families import Family, families
+from experiments.scaling.gains import Gains, gains
 from experiments.scaling.summary import summary
 from experiments.scaling.verdicts import Measured, Verdict
 from lora_theory.stats.collapse import Collapse
-from lora_theory.stats.landscapes import Judge
 from lora_theory.stats.places import NAMES, OPTIMA
 from lora_theory.stats.scaling import Place
-from lora_theory.stats.search import larger_b, search, speed_up
-from lora_theory.stats.transfer import Rule, transfer
 from lora_theory.store.dataset import config_of
 
 if TYPE_CHECKING:
@@ -23,26 +21,23 @@ if TYPE_CHECKING:
 
     from experiments.scaling.experiment import ScalingConfig
 
-RULES = {
-    "one constant rate": Rule(0.0, 0.0, True),
-    "one rate n^−1/2": Rule(-0.5, -0.5, True),
-    "one rate n^−1": Rule(-1.0, -1.0, True),
-    "η_A ∝ 1/n, η_B constant": Rule(-1.0, 0.0),
-}
 _TRIALS = (1, 2, 4, 8, 16)
 
 
 def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> Report:
     """The report of one sweep: what decides is printed, all of it written beside the results."""
+    from experiments.scaling import figures
+
     config = config_of(data)["sweep"]
     seeds = data.seed.values
     title = f"{name}: {config['model']}, seeds from {seeds[0]} on; t = {cfg.decide.t}"
     short, full = [title], [f"# {title}"]
     found = [verdicts.measure(family, name, config["model"], cfg) for family in families(data)]
-    for measured in found:
+    also = [gains(measured.family, cfg) for measured in found]
+    for measured, gain in zip(found, also, strict=True):
         family = measured.family
         head = f"{family}; {family.over} = {_list(family.sizes)}; seeds {_list(family.seeds)}"
-        gained, moved = list(_gain_lines(family, cfg)), list(_transfer_lines(family, cfg))
+        gained, moved = list(_gain_lines(family, gain)), list(_transfer_lines(family, gain))
         short += ["", head, *_verdict_lines(measured, cfg, all_of=False), *moved]
         full += ["", f"## {head}", "", "```", *_collapse_lines(measured)]
         full += [*_verdict_lines(measured, cfg, all_of=True), *_place_lines(measured, cfg)]
@@ -56,9 +51,23 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
             full += ["```"]
     return Report(
         short,
+        figures.of_sweep(name, list(zip(found, also, strict=True)), cfg, prefix),
         texts={f"{name}.md": "\n".join(full) + "\n"},
         kept={f"{prefix}_{name}.json": summary(title, found, cfg)},
     )
+
+
+def of_coordinates(data: "Dataset", prefix: str) -> Report:
+    """The report of the coordinate check: a table of exponents an init and scaling."""
+    from experiments.scaling import figures
+
+    found = figures.tables(data)
+    full = ["# Coordinate check: exponents in n of sizes", ""]
+    for (scaling, init), table in found.items():
+        full += [f"## {init}, {scaling}", "", "```", table.summary(), "```", ""]
+    lines = [f"coordinates: n = {_list(data.n.values)}; {len(data.seed)} seeds"]
+    drawn = figures.of_coordinates(found, prefix)
+    return Report(lines, drawn, texts={"coordinates.md": "\n".join(full)})
 
 
 def _list(values: object) -> str:
@@ -114,48 +123,35 @@ def _place(place: Place) -> str:
     return f"{place.best:g} ({low:g} to {high:g})"
 
 
-def _gain_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
-    if family.over != "n" or not family.plane:
+def _gain_lines(family: Family, gained: Gains) -> Iterator[str]:
+    if not gained.searches:
         return
-    decide = cfg.decide
-    judge = Judge(decide.quantile)
-    sweep = family.sweep(decide.curve, decide.t)
     yield "gain of two rates over one, log2 loss of the best of k random trials, on other seeds:"
-    for w, (land, line) in enumerate(zip(sweep.lands, sweep.shared, strict=True)):
-        found = search(land, line, judge, resamples=decide.resamples)
+    for n, found in zip(family.sizes, gained.searches, strict=True):
         last = len(found.trials)
         cells = []
         for k in (*(k for k in _TRIALS if k < last), last):
             gain = found.gain
             ends = f"{gain.mean[k - 1]:+.2f} [{gain.low[k - 1]:+.2f}, {gain.high[k - 1]:+.2f}]"
             cells.append(f"k = {k}: {ends}")
-        yield f"  n = {family.sizes[w]}: " + "; ".join(cells)
-    stop = family.until(decide.t) + 1
-    for w, land in enumerate(sweep.lands):
-        curves = family.losses(decide.curve, w)[..., :stop]
-        quick = speed_up(land, curves, family.steps[:stop], judge, resamples=decide.resamples)
-        own = larger_b(land)
+        yield f"  n = {n}: " + "; ".join(cells)
+    for n, quick, own in zip(family.sizes, gained.speed_ups, gained.larger, strict=True):
         words = "no finite pair"
         if quick is not None:
             r = quick.ratio
             words = f"{float(r.value):.2f} [{float(r.low):.2f}, {float(r.high):.2f}] times sooner"
         yield (
-            f"  n = {family.sizes[w]}: the best pair has the line's final loss {words}; own best "
+            f"  n = {n}: the best pair has the line's final loss {words}; own best "
             f"η_B* > η_A* on {own.larger}, = on {own.equal}, < on {own.smaller} seeds "
             f"({own.low:.0%} to {own.high:.0%})"
         )
 
 
-def _transfer_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
-    if family.over != "n" or len(family.sizes) < 2:
+def _transfer_lines(family: Family, gained: Gains) -> Iterator[str]:
+    if not gained.transfers:
         return
-    decide = cfg.decide
-    judge, sweep = Judge(decide.quantile), family.sweep(decide.curve, decide.t)
     yield f"transfer from n = {family.sizes[0]}: log2 loss above that of tuning anew at each width"
-    for name, rule in RULES.items():
-        if not rule.shared and not family.plane:
-            continue
-        found = transfer(sweep, rule, judge, resamples=decide.resamples)
+    for name, found in gained.transfers.items():
         cells = [
             at.gap
             if np.isnan(at.lost.mean)

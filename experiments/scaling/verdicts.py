@@ -38,6 +38,7 @@ class Verdict:
         predicted: the exponent; None if nothing is predicted.
         outcome: "holds", "fails", "undecided"; empty where nothing is predicted.
         note: why it is not determined, or how many seeds would decide.
+        determined: whether it is.
         decides: whether it is of the loss, step and judge that decide.
         primary: whether it is the primary endpoint.
     """
@@ -53,6 +54,7 @@ class Verdict:
     note: str = ""
     decides: bool = True
     primary: bool = False
+    determined: bool = True
 
 
 class Measured(NamedTuple):
@@ -313,4 +315,6 @@ def _verdict(
                 more = comparison.seeds_needed / seeds
                 words.append(f"about {more:.1f} times the seeds would decide")
     ends, note = (value, low, high), "; ".join((*words, *gaps))
-    return Verdict(family, what, where, *ends, predicted, outcome, note, decides, primary)
+    return Verdict(
+        family, what, where, *ends, predicted, outcome, note, decides, primary, determined=not why
+    )

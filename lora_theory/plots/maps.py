@@ -115,8 +115,20 @@ def draw_pairs(ax: Axes, pairs: Pairs, published: Rates) -> None:
 def _outline(
     ax: Axes, land: Landscape, cells: np.ndarray, colour: str, dash: str, width: float
 ) -> None:
-    """The boundary of a set of cells (G_a, G_b)."""
-    edges_a, edges_b = _edges(land.eta_a), _edges(land.eta_b)
+    """The boundary of a set of cells (G_a, G_b) of a landscape."""
+    draw_outline(ax, _edges(land.eta_a), _edges(land.eta_b), cells, colour, dash, width)
+
+
+def draw_outline(
+    ax: Axes,
+    edges_a: np.ndarray,
+    edges_b: np.ndarray,
+    cells: np.ndarray,
+    colour: str,
+    dash: str,
+    width: float,
+) -> None:
+    """The boundary of a set of cells (G_a, G_b) between edges (G_a + 1,) and (G_b + 1,)."""
     inside = np.pad(cells, 1)
     i, j = np.nonzero(inside[1:, 1:-1] != inside[:-1, 1:-1])
     lines = [

@@ -1,10 +1,15 @@
 """How every figure looks, and how it is written."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lora_theory.store.files import atomic_write
 
@@ -21,6 +26,67 @@ STYLE: Any = {
     "lines.linewidth": 1.2,
     "pdf.fonttype": 42,
 }
+
+
+_GREEK = {"η": r"\eta", "λ": r"\lambda"}
+
+
+def size_colours(count: int) -> list[Any]:
+    """A colour a width or rank, of viridis without its palest end."""
+    return [mpl.colormaps["viridis"](at) for at in np.linspace(0, 0.9, count)]
+
+
+def in_maths(words: str) -> str:
+    """Powers and indices in words as a figure sets them.
+
+    >>> in_maths("one rate n^−1/2, η_A")
+    'one rate $n^{-1/2}$, $\\\\eta_{A}$'
+    """
+    powers = re.sub(
+        r"(\w+)\^([−-]?[\d./]+)",
+        lambda found: f"${found[1]}^{{{found[2].replace('−', '-')}}}$",
+        words,
+    )
+    indexed = re.sub(r"\b([ηλcZ])_(\w+)", r"$\1_{\2}$", powers)
+    for letter, name in _GREEK.items():
+        indexed = indexed.replace(f"${letter}", f"${name}")
+    return indexed.replace("{max}", r"{\max}")
+
+
+def draw_value(
+    ax: Axes,
+    x: float,
+    y: float,
+    *,
+    across: Sequence[float] | np.ndarray | None = None,
+    up: Sequence[float] | np.ndarray | None = None,
+    colour: Any,
+    marker: str = "o",
+    known: bool = True,
+    size: float = 3.5,
+) -> None:
+    """A marker, open if it is not known, and its intervals in x and in y (which may miss it)."""
+    if across is not None and np.isfinite(across).all():
+        ax.plot(across, [y, y], color=colour, linewidth=0.8, zorder=3)
+    if up is not None and np.isfinite(up).all():
+        ax.plot([x, x], up, color=colour, linewidth=0.8, zorder=3)
+    face = colour if known else "white"
+    ax.plot(x, y, marker, color=colour, mfc=face, ms=size, mew=0.8, zorder=4)
+
+
+def dense(pad: float = 0.02) -> ConstrainedLayoutEngine:
+    """A layout of many panels, so many inches apart."""
+    return ConstrainedLayoutEngine(w_pad=pad, h_pad=pad)
+
+
+def legend_below(
+    figure: Figure, handles: Sequence[Any], *, ncols: int, where: str = "center"
+) -> None:
+    """A legend under all panels: "left", "center" or "right"."""
+    place: Any = f"outside lower {where}"
+    figure.legend(
+        handles=handles, loc=place, ncols=ncols, frameon=False, columnspacing=1.2, handlelength=1.4
+    )
 
 
 def save(figure: Figure, stem: str | Path, *, dpi: int) -> list[Path]:

@@ -36,7 +36,7 @@ def test_what_decides_stands_in_the_config_and_was_there_before_the_runs():
 def test_every_config_can_be_planned(name):
     cfg = config(name)
     parts = SCRIPTS[name].plan(cfg)
-    assert [part.name for part in parts] == list(cfg.part or cfg.sweeps)
+    assert [part.name for part in parts] == list(cfg.part or (*cfg.sweeps, "coordinates"))
     for part in parts:
         SCRIPTS[name].layout(part, cfg).check()
         assert len({repr(piece) for piece in part.pieces.values()}) == len(part.pieces)
@@ -57,6 +57,7 @@ BAD = {
     "decide.quantile=1": "decide.quantile: must be between 0.01 and 0.99",
     "decide.collapse_margin=0": "decide.collapse_margin: must be a positive finite number",
     "first_seed=-1": "first_seed: must be an integer from 0",
+    "coordinates.widths=[64, 128]": "coordinates.widths: must be at least three ascending",
     "adam_eps=0": "adam_eps: must be a positive finite number",
     f"{SWEEP}.widths=[64,64,256,512,1024,2048,4096]": f"{SWEEP}.widths: must be ascending integers",
     f"{SWEEP}.widths=[128,64]": f"{SWEEP}.widths: must be ascending integers from 2",

@@ -29,5 +29,8 @@ def test_it_has_all_that_the_smaller_one_has():
 
 
 def test_every_model_has_its_rank_below_its_width():
-    for part in WidthAll().plan(FULL):
+    *sweeps, check = WidthAll().plan(FULL)
+    assert check.name == "coordinates"
+    assert FULL.coordinates.rank <= FULL.coordinates.widths[0]
+    for part in sweeps:
         assert all(piece.rank <= piece.width for piece in part.pieces.values())

@@ -69,8 +69,8 @@ def test_a_piece_is_a_seed_at_a_width_in_the_order_of_the_data_set():
 
 def test_part_chooses_sweeps_and_each_has_its_config_alone():
     every = small("part=null")
-    assert [part.name for part in Width().plan(every)] == list(every.sweeps)
-    assert "sweeps" not in Width().science(every)
+    assert [part.name for part in Width().plan(every)] == [*every.sweeps, "coordinates"]
+    assert not {"sweeps", "coordinates"} & Width().science(every).keys()
     (one,) = Width().plan(small("part=[rank_init1]"))
     assert one.name == "rank_init1"
     assert one.config["sweep"]["rank"] == [1, 2, 4, 8, 16]
@@ -334,7 +334,10 @@ def test_another_sweep_or_judge_is_the_same_results(finished, trained, capsys, t
 
 def test_every_sweep_of_the_config_has_a_plan_that_can_be_written():
     cfg = small("part=null")
-    for part in Scaling().plan(cfg):
+    *sweeps, check = Scaling().plan(cfg)
+    Scaling().layout(check, cfg).check()
+    assert len(check.pieces) == 1
+    for part in sweeps:
         Scaling().layout(part, cfg).check()
         sweep_of = cfg.sweeps[part.name]
         models = np.prod([len(getattr(sweep_of, f)) for f in

@@ -1,0 +1,114 @@
+"""The coordinate check of a LoRA layer under three scalings of the rates: sizes over widths."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from experiments import registry
+from experiments.lab import schema
+from experiments.lab.schema import Rule, integer, number, one_of, science
+from experiments.landscape.experiment import TaskConfig
+from lora_theory.store.layout import Layout
+
+if TYPE_CHECKING:
+    from experiments.scaling.experiment import ScalingConfig
+
+INITS = ("A", "B")
+SCALINGS: dict[str, tuple[float, float]] = {
+    "one rate n^−1/2": (-0.5, -0.5),
+    "one rate n^−1": (-1.0, -1.0),
+    "η_A ∝ 1/n, η_B constant": (-1.0, 0.0),
+}
+SIZES = (
+    *("f", "delta1", "delta2", "delta3", "A", "B", "Z_A", "Z_B", "dA", "dB", "dZ_A", "dZ_B"),
+    *("delta1_Z_B", "delta2_Z_B", "delta3_Z_B"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoordinatesConfig:
+    """A coordinate check at the rates η_A = eta n^c_a, η_B = eta n^c_b."""
+
+    model: str = science(one_of(*registry.MODELS))
+    task: TaskConfig
+    optimizer: str = science(one_of(*registry.OPTIMIZERS))
+    rank: int = science(integer(1, 10**5))
+    gamma: float = science(number(-10, 10))
+    widths: tuple[int, ...] = science(
+        Rule(
+            "must be at least three ascending integers from 2 to 1000000",
+            lambda v: len(v) > 2 and v[0] > 1 and list(v) == sorted(set(v)),
+        )
+    )
+    seeds: int = science(integer(2, 10**5))
+    steps: int = science(integer(1, 100))
+    eta: float = science(schema.rate())
+
+
+class Check(NamedTuple):
+    """All of it: scalings and inits share a compilation a width."""
+
+
+def layout(asked: CoordinatesConfig, first_seed: int) -> Layout:
+    """log2 of sizes over inits, scalings, widths, seeds and steps; −∞ for what is exactly 0."""
+    coords: dict[str, Any] = {
+        "init": list(INITS),
+        "rates": list(SCALINGS),
+        "n": asked.widths,
+        "seed": range(first_seed, first_seed + asked.seeds),
+        "t": range(1, asked.steps + 1),
+    }
+    return Layout(
+        coords, dict.fromkeys(SIZES, (tuple(coords), "float64")), stacked=("init", "rates")
+    )
+
+
+def measure(cfg: "ScalingConfig") -> dict[str, np.ndarray]:
+    """The sizes, of each init and scaling in turn."""
+    from lora_theory.train.coordinates import Variant, coordinate_checks
+
+    asked = cfg.coordinates
+    tables = coordinate_checks(
+        _setup(asked),
+        registry.optimizer(asked.optimizer, cfg.adam_eps),
+        [
+            Variant(_rates(asked.eta, *powers), _start(init))
+            for init in INITS
+            for powers in SCALINGS.values()
+        ],
+        asked.widths,
+        seeds=range(cfg.first_seed, cfg.first_seed + asked.seeds),
+        steps=asked.steps,
+    )
+    return {name: np.stack([table.logs[name] for table in tables]) for name in SIZES}
+
+
+def _rates(eta: float, c_a: float, c_b: float) -> Any:
+    return lambda n: (eta * n**c_a, eta * n**c_b)
+
+
+def _start(init: str) -> Any:
+    """Of both factors drawn, which stays."""
+    return lambda n: (1.0, 0.0) if init == "A" else (0.0, 1.0)
+
+
+def _setup(asked: CoordinatesConfig) -> Any:
+    """(width, key) -> (model, x, y), both factors drawn."""
+    build = registry.MODELS[asked.model].schema
+    known = {field.name for field in dataclasses.fields(build)}
+    options: dict[str, Any] = {
+        "rank": asked.rank,
+        "gamma": asked.gamma,
+        "alpha": 1.0,
+        "init": "both",
+    }
+    task = {"n_train": asked.task.n_train, "n_test": asked.task.n_test}
+
+    def setup(width: int, key: Any) -> tuple[Any, Any, Any]:
+        given = {name: value for name, value in options.items() if name in known}
+        config = build(name=asked.model, width=width, **given)
+        model, data = registry.draw(config, asked.task.name, task)(key)
+        return model, data.x_train, data.y_train
+
+    return setup
