@@ -12,10 +12,9 @@ import numpy as np
 from experiments import registry
 from experiments.lab import schema
 from experiments.lab.schema import ConfigError, Rule, ascending, integer, science
-from experiments.scaling.families import judged_alike
 from lora_theory.stats.collapse import Collapse, collapse, log_losses
 from lora_theory.stats.equivalence import Comparison, within
-from lora_theory.stats.landscapes import Judge, Landscape, Line
+from lora_theory.stats.landscapes import Judge, Landscape, Line, judged_alike
 from lora_theory.stats.places import NAMES, Quantity
 from lora_theory.stats.scaling import Sweep, scaling
 from lora_theory.stats.transfer import Rule as Carrying

@@ -133,12 +133,3 @@ def families(data: "Dataset") -> Iterator[Family]:
                 tuple(map(int, seeds)),
                 at,
             )
-
-
-def judged_alike(land: Landscape | Line) -> Landscape | Line:
-    """The same, where a run that ends above its loss at t = 0 counts as diverged.
-
-    Sign and Adam updates rarely overflow: beyond the edge of stability they only train badly.
-    """
-    start = land.start.reshape(-1, *[1] * (land.losses.ndim - 1))
-    return land._replace(losses=np.where(land.losses > start, np.inf, land.losses))

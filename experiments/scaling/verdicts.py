@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from experiments.scaling.families import Family, judged_alike
+from experiments.scaling.families import Family
 from lora_theory.stats.collapse import Collapse, collapse, log_losses, mean_map
 from lora_theory.stats.equivalence import compare, within
 from lora_theory.stats.intervals import quantile
-from lora_theory.stats.landscapes import CURVES, Judge
+from lora_theory.stats.landscapes import CURVES, Judge, judged_alike
 from lora_theory.stats.places import NAMES
 from lora_theory.stats.scaling import Scaling, Sweep, scaling
 from lora_theory.stats.slopes import Slope, fit
@@ -193,6 +193,20 @@ def _floats(pair: tuple) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
+def _exponents(
+    fitted: Collapse, known: Moves | None, decide: "DecideConfig"
+) -> Iterator[tuple[str, tuple[float, float, float], float | None]]:
+    """The exponents of a collapse, and their sum where it alone is predicted."""
+    both = [float(c) for c in known.collapse] if known else [None, None]
+    alone = known is None or known.alone
+    for axis, what in enumerate(("c_a", "c_b")):
+        numbers = fitted.exponents[axis], fitted.low[axis], fitted.high[axis]
+        yield what, numbers, both[axis] if alone else None
+    if known and not alone:
+        total = fitted.interval((1, 1), decide.confidence)
+        yield "c_a + c_b", total, float(sum(known.collapse))
+
+
 def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[Verdict]:
     """All of a family; `primary`: of the sweep that decides."""
     decide, seeds = cfg.decide, min(found.family.seeds)
@@ -203,19 +217,17 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
         trained = _trained(found.family.sweep(curve, t))
         lost = found.family.log2_sizes[~trained]
         gaps = tuple(f"{found.family.over} = 2^{n:g} left out: all diverged" for n in lost)
-        for axis, letter in enumerate("ab"):
-            predicted = float(found.moves.collapse[axis]) if found.moves else None
-            if found.moves and not found.moves.alone:
-                predicted = None
+        for what, numbers, predicted in _exponents(fitted, found.moves, decide):
+            wide = numbers[2] - numbers[1] > decide.widest
             yield _verdict(
                 name,
-                f"collapse c_{letter}",
+                f"collapse {what}",
                 where,
-                (fitted.exponents[axis], fitted.low[axis], fitted.high[axis]),
+                numbers,
                 predicted,
                 decide.collapse_margin,
                 seeds,
-                () if fitted.determined(decide.widest)[axis] else ("undetermined",),
+                ("undetermined",) if wide else (),
                 gaps,
                 decides,
                 primary and decides,

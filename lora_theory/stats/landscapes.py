@@ -89,6 +89,15 @@ class Line(NamedTuple):
         return self._replace(losses=self.losses[places], start=self.start[places])
 
 
+def judged_alike(land: Landscape | Line) -> Landscape | Line:
+    """The same, where a run that ends above its loss at t = 0 counts as diverged.
+
+    Sign and Adam updates rarely overflow: beyond the edge of stability they only train badly.
+    """
+    start = land.start.reshape(-1, *[1] * (land.losses.ndim - 1))
+    return land._replace(losses=np.where(land.losses > start, np.inf, land.losses))
+
+
 def landscape(data: "Dataset", curve: str, t: int) -> Landscape:
     """One curve of a data set at step t.
 

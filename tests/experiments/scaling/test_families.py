@@ -5,8 +5,8 @@ import pytest
 import xarray
 from sweeps import LINE, STEPS, known
 
-from experiments.scaling.families import families, judged_alike
-from lora_theory.stats.landscapes import Landscape, Line
+from experiments.scaling.families import families
+from lora_theory.stats.landscapes import Landscape, Line, judged_alike
 
 
 def only(data):
