@@ -5,10 +5,13 @@ and figures.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from experiments.scaling.families import Family
-from lora_theory.stats.landscapes import Judge
+from lora_theory.stats.landscapes import Judge, best_pair
+from lora_theory.stats.scaling import Sweep
 from lora_theory.stats.search import LargerB, Search, SpeedUp, larger_b, search, speed_up
-from lora_theory.stats.transfer import Rule, Transfer, transfer
+from lora_theory.stats.transfer import Rule, Transfer, Wider, transfer, wider
 
 if TYPE_CHECKING:
     from experiments.scaling.experiment import ScalingConfig
@@ -27,12 +30,15 @@ class Gains(NamedTuple):
     Attributes:
         searches, speed_ups, larger: of each width; empty where there is no plane.
         transfers: rule -> at each width but the first; empty over ranks.
+        wider: neighbouring widths at the rates that half of the seeds choose at the first width,
+            carried as η_A ∝ 1/n, on the other half; as far as the grid reaches.
     """
 
     searches: tuple[Search, ...] = ()
     speed_ups: tuple[SpeedUp | None, ...] = ()
     larger: tuple[LargerB, ...] = ()
     transfers: Mapping[str, tuple[Transfer, ...]] = {}
+    wider: tuple[Wider, ...] = ()
 
 
 def gains(family: Family, cfg: "ScalingConfig") -> Gains:
@@ -63,4 +69,26 @@ def gains(family: Family, cfg: "ScalingConfig") -> Gains:
         ),
         speed_ups=tuple(quick),
         larger=tuple(map(larger_b, sweep.lands)),
+        wider=_wider(family, cfg, sweep) if len(family.sizes) > 1 else (),
     )
+
+
+def _wider(family: Family, cfg: "ScalingConfig", sweep: Sweep) -> tuple[Wider, ...]:
+    """Even seeds choose at the first width, odd ones run at all widths."""
+    decide = cfg.decide
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    first = sweep.lands[0].of_seeds(even)
+    judged = Judge(decide.quantile).judge(first.losses)
+    judged[(first.eta_a == 0), :] = judged[:, (first.eta_b == 0)] = np.inf
+    best = best_pair(first, judged)
+    if best is None:
+        return ()
+    curves, stop = [], family.until(decide.t) + 1
+    for w, n in enumerate(family.sizes):
+        carried = np.isclose(first.eta_a, best.eta_a * family.sizes[0] / n, rtol=1e-6)
+        if not carried.any():
+            break
+        i = int(np.flatnonzero(carried)[0])
+        curves.append(family.losses(decide.curve, w)[odd, i, best.j, :stop])
+    found: tuple[Wider, ...] = wider(sweep.log2_widths[: len(curves)], tuple(curves))
+    return found

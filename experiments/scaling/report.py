@@ -12,6 +12,7 @@ from experiments.scaling.gains import Gains, gains
 from experiments.scaling.summary import summary
 from experiments.scaling.verdicts import Measured, Verdict
 from lora_theory.stats.collapse import Collapse
+from lora_theory.stats.controls import controls
 from lora_theory.stats.places import NAMES, OPTIMA
 from lora_theory.stats.scaling import Place
 from lora_theory.store.dataset import config_of
@@ -41,20 +42,48 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
         short += ["", head, *_verdict_lines(measured, cfg, all_of=False), *moved]
         full += ["", f"## {head}", "", "```", *_collapse_lines(measured)]
         full += [*_verdict_lines(measured, cfg, all_of=True), *_place_lines(measured, cfg)]
-        full += [*gained, *moved, "```"]
+        full += [*gained, *moved, *_wider_lines(gain), "```"]
         if name == cfg.decide.sweep:
             full += ["", "What decides, under other constants:", "", "```"]
             full += [
                 f"{words:<26}{_pair(fit)}"
                 for words, fit in verdicts.variations(family, cfg).items()
             ]
-            full += ["```"]
+            full += [
+                "```",
+                "",
+                "Families whose exponents are known, on the same window:",
+                "",
+                "```",
+            ]
+            full += [*_control_lines(family, cfg), "```"]
     return Report(
         short,
         figures.of_sweep(name, list(zip(found, also, strict=True)), cfg, prefix),
         texts={f"{name}.md": "\n".join(full) + "\n"},
         kept={f"{prefix}_{name}.json": summary(title, found, cfg)},
     )
+
+
+def _wider_lines(gain: Gains) -> Iterator[str]:
+    if gain.wider:
+        yield "wider is better, at the first width's rates carried as η_A ∝ 1/n (other seeds):"
+    for at in gain.wider:
+        sizes = " to ".join(f"{2**n:g}" for n in at.log2_widths)
+        better, of = at.seeds
+        low, high = at.sign
+        yield (
+            f"  {sizes}: lower loss at {at.share:.0%} [{at.low:.0%}, {at.high:.0%}] of the kept "
+            f"steps; on {better} of {of} seeds ({low:.0%} to {high:.0%})"
+        )
+
+
+def _control_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
+    land = family.land(cfg.decide.curve, cfg.decide.t, 0)
+    draws = cfg.decide.resamples // 4
+    window = family.log2_sizes, (land.eta_a, land.eta_b), family.seeds
+    for control in controls(*window, resamples=draws):
+        yield from str(control).splitlines()
 
 
 def of_coordinates(data: "Dataset", prefix: str) -> Report:

@@ -56,4 +56,18 @@ def test_a_line_alone_has_no_gain_and_no_rule_of_two_rates():
 
 def test_ranks_have_neither():
     (family,) = families(data("r"))
-    assert gains(family, CFG) == ((), (), (), {})
+    assert gains(family, CFG) == ((), (), (), {}, ())
+
+
+def test_wider_nets_are_compared_at_carried_rates():
+    """n = 2 has its best at η_A = 2^−2; at n = 4 that is carried to 2^−3, the best there."""
+    (family,) = families(data("n"))
+    (found,) = gains(family, CFG).wider
+    assert found.log2_widths == (1.0, 2.0)
+    assert (found.share, found.seeds) == (0.0, (0, 3))  # The same loss is not a lower one.
+    better = data("n")
+    better["test_loss"] = better.test_loss.copy()
+    better.test_loss[{"n": 1, "step": 1}] *= 0.5
+    (family,) = families(better)
+    (found,) = gains(family, CFG).wider
+    assert (found.share, found.seeds) == (1.0, (3, 3))
