@@ -17,7 +17,7 @@ from lora_theory.stats.places import NAMES
 from lora_theory.stats.scaling import Scaling, Sweep, scaling
 from lora_theory.stats.slopes import Slope, fit
 from lora_theory.terms import Outcome
-from lora_theory.theory.scalings import SHARED, Moves, moves, rank_law
+from lora_theory.theory.scalings import SHARED, Moves, best_rank_law, moves
 
 if TYPE_CHECKING:
     from experiments.scaling.experiment import DecideConfig, ScalingConfig
@@ -287,12 +287,14 @@ def _curved_verdicts(found: Measured, decide: "DecideConfig") -> Iterator[Verdic
 
 
 def _law(family: Family, model: str) -> Fraction | None:
-    """What is predicted over ranks: of a layer under sign updates or Adam, one-sided, alone."""
+    """What is predicted over ranks: of a layer under sign updates or Adam, one-sided, alone; by the
+    loss, which is what a best rate is judged by, not by ΔZ_B.
+    """
     if model != "feature_layer" or family.optimizer not in ("sign", "adam"):
         return None
     if family.init not in ("A", "B"):
         return None
-    return rank_law(family.init, family.gamma, family.rho)  # type: ignore[arg-type]
+    return best_rank_law(family.init, family.gamma, family.rho)  # type: ignore[arg-type]
 
 
 def _predicted(found: Measured, quantity: str) -> float | None:

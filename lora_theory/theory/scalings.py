@@ -154,9 +154,40 @@ def rank_law(init: Init, gamma: float, rho: float) -> Fraction:
     >>> str(rank_law("A", 0.5, 0)), str(rank_law("B", 1, -1)), str(rank_law("B", 1, 0))
     ('-1/4', '1', '1/2')
     """
-    power = Fraction(gamma).limit_denominator(100)
+    power, spread = _powers(init, gamma, rho)
     if init == "A":
         return -(1 - power) / 2
-    if init == "B":
-        return power - (1 + Fraction(rho).limit_denominator(100)) / 2
-    raise ValueError(f'init: must be "A" or "B" (got {init!r})')
+    return power - (1 + spread) / 2
+
+
+def best_rank_law(init: Init, gamma: float, rho: float) -> Fraction:
+    """The exponent in r of the shared rate at which f, and the loss, do not depend on r.
+
+    Under Init[1] that of `rank_law`. Under Init[2] the loss sees B's start through w·B₀, which is
+    Θ(n^−1/2 r^(ρ/2)) in each of r terms that Adam or sign updates add with one sign:
+
+        f = Θ(r^(1 − γ) (n^−1/2 r^(ρ/2) + η) n η),
+
+    so η = Θ(n^−1/2 r^e) with the smaller of the exponents of either term, as r → ∞:
+    e = min(γ − 1 − ρ/2, (γ − 1)/2). What ΔZ_B asks for, n^−1 r^(γ − (1 + ρ)/2), is far below.
+
+    Args:
+        init: "A" or "B".
+        gamma: of the multiplier r^−γ.
+        rho: of B's variance r^ρ.
+
+    Raises:
+        ValueError: another init.
+
+    >>> [str(best_rank_law("B", gamma, rho)) for gamma, rho in ((0, 0), (0.5, -1), (1, -1))]
+    ['-1', '-1/4', '0']
+    """
+    power, spread = _powers(init, gamma, rho)
+    together = (power - 1) / 2
+    return together if init == "A" else min(power - 1 - spread / 2, together)
+
+
+def _powers(init: Init, gamma: float, rho: float) -> tuple[Fraction, Fraction]:
+    if init not in ("A", "B"):
+        raise ValueError(f'init: must be "A" or "B" (got {init!r})')
+    return Fraction(gamma).limit_denominator(100), Fraction(rho).limit_denominator(100)

@@ -4,13 +4,14 @@ recursions; ranks, from the claims; curvature, from the sizes of what the gradie
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from lora_theory.terms import Verdict
 from lora_theory.theory.claims import claims
 from lora_theory.theory.exponents import classify, derive, efficient, shared
 from lora_theory.theory.rules import LAYER_SIGN, LINEAR_GD, TWO_LAYER_GD, sized
-from lora_theory.theory.scalings import SHARED, moves, rank_law
+from lora_theory.theory.scalings import SHARED, best_rank_law, moves, rank_law
 
 HALF = Fraction(1, 2)
 # The recursion in S = w B and Z_A of each family. Below a frozen W* gradient descent on the toy has
@@ -129,6 +130,34 @@ def test_rank_laws_are_those_of_the_claims(claim, rho):
         assert rank_law(at.init, float(at.gamma), -1 if at.start else 0) != at.c_b
 
 
+def reaches(init, rank, gamma, rho, log2_eta):
+    """log2 f after four sign steps without feedback, in units n = 1: r numbers S and Z_A."""
+    rng, eta = np.random.default_rng(0), 2.0**log2_eta
+    # Init[1] at its n^−1/2, where A's start is n^−1/2 of what it moves.
+    s = 0.0 if init == "A" else rng.normal(size=rank) * rank ** (rho / 2)
+    z_a = 2.0**-40 * rng.normal(size=rank) if init == "A" else 0.0
+    for _ in range(4):
+        s, z_a = s + eta * np.sign(z_a), z_a + eta * np.sign(s)
+    return np.log2(rank**-gamma * np.sum(s * z_a))
+
+
+@pytest.mark.parametrize(
+    ("init", "rho"), [("A", 0), ("B", 0), ("B", -1)], ids=["Init[1]", "Init[2]", "Init[2], 1/r"]
+)
+@pytest.mark.parametrize("gamma", [0, 0.5, 1])
+def test_the_best_rate_by_the_loss_is_where_f_is_of_order_1(init, rho, gamma):
+    def best(rank):
+        tried = np.linspace(-24, 6, 601)
+        found = [reaches(init, rank, gamma, rho, log2_eta) for log2_eta in tried]
+        return np.interp(0.0, found, tried)
+
+    slope = (best(2**18) - best(2**12)) / 6
+    law = best_rank_law(init, gamma, rho)
+    assert abs(slope - law) < 0.05
+    # Control: the size of ΔZ_B has another law wherever B starts at random.
+    assert (abs(slope - rank_law(init, gamma, rho)) > 0.3) == (init == "B")
+
+
 def test_one_rate_for_both_is_no_scaling_of_two():
     for c_a, c_b in SHARED.values():
         assert c_a == c_b
@@ -136,3 +165,5 @@ def test_one_rate_for_both_is_no_scaling_of_two():
     assert moves("two_layer", "adam", "both") is None
     with pytest.raises(ValueError, match="init: must be"):
         rank_law("both", 0.0, 0.0)
+    with pytest.raises(ValueError, match="init: must be"):
+        best_rank_law("both", 0.0, 0.0)

@@ -84,7 +84,7 @@ def test_only_the_sweep_that_decides_has_it_over_widths(name, over, primary):
     ("model", "optimizer", "init", "law"),
     [
         ("feature_layer", "adam", "A", -0.5),
-        ("feature_layer", "sign", "B", -0.5),
+        ("feature_layer", "sign", "B", -1),  # By the loss; by ΔZ_B it would be −1/2.
         ("feature_layer", "adam", "both", None),
         ("feature_layer", "gd", "A", None),
         ("two_layer", "gd", "both", None),
