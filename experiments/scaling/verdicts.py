@@ -196,13 +196,14 @@ def _floats(pair: tuple) -> tuple[float, float]:
 def _exponents(
     fitted: Collapse, known: Moves | None, decide: "DecideConfig"
 ) -> Iterator[tuple[str, tuple[float, float, float], float | None]]:
-    """The exponents of a collapse, and their sum where it alone is predicted."""
+    """The exponents of a collapse, and their sum where most of the map is one of the product:
+    where a window holds the rest too, c_a − c_b is determined and as much a prediction.
+    """
     both = [float(c) for c in known.collapse] if known else [None, None]
-    alone = known is None or known.alone
     for axis, what in enumerate(("c_a", "c_b")):
         numbers = fitted.exponents[axis], fitted.low[axis], fitted.high[axis]
-        yield what, numbers, both[axis] if alone else None
-    if known and not alone:
+        yield what, numbers, both[axis]
+    if known and not known.alone:
         total = fitted.interval((1, 1), decide.confidence)
         yield "c_a + c_b", total, float(sum(known.collapse))
 

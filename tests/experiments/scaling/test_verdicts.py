@@ -148,11 +148,16 @@ def test_an_exponent_that_is_not_determined_decides_nothing_and_says_why(said):
 
 def test_what_is_not_predicted_is_shown_without_a_verdict():
     family = only(known(optimizer="adam", init="B"))
-    a, b, both = judged({("test_loss", 10): fit((-1.0, 0.0), 0.05)}, family=family)
-    assert (a.predicted, a.outcome, b.outcome) == (None, "", "")  # c_a − c_b is not determined.
-    assert (both.what, both.predicted) == ("collapse c_a + c_b", -1)
     (found,) = judged(exponents={"edge B": EXPONENTS["holds"]}.items(), family=family)
     assert (found.predicted, found.outcome) == (None, "")
+
+
+def test_where_a_sum_is_predicted_it_is_judged_beside_both_exponents():
+    family = only(known(optimizer="adam", init="B"))
+    a, b, both = judged({("test_loss", 10): fit((-1.0, 0.0), 0.05)}, family=family)
+    assert (a.predicted, b.predicted) == (-0.5, -0.5)
+    assert (a.outcome, b.outcome) == ("fails", "fails")
+    assert (both.what, both.predicted) == ("collapse c_a + c_b", -1)
 
 
 def test_a_line_alone_has_no_places_in_the_plane():
