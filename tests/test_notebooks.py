@@ -61,4 +61,4 @@ def test_outputs_are_stripped(path):
 
 
 def test_there_are_notebooks():
-    assert {path.stem for path in NOTEBOOKS} == {"fig2", "theory"}
+    assert {path.stem for path in NOTEBOOKS} == {"fig2", "theory", "width"}

@@ -133,7 +133,7 @@ def verdict_line(v: Verdict) -> str:
     predicted = "   -  " if v.predicted is None else f"{v.predicted:+6.2f}"
     number = f"{v.value:+.2f} [{v.low:+.2f}, {v.high:+.2f}]" if np.isfinite(v.value) else "-"
     mark = "PRIMARY " if v.primary else ""
-    line = f"{v.what:<18}{v.where:<32}{predicted} {number:<24}{v.outcome:<10} {mark}{v.note}"
+    line = f"{v.what:<20}{v.where:<32}{predicted} {number:<24}{v.outcome:<10} {mark}{v.note}"
     return line.rstrip()
 
 
