@@ -14,6 +14,7 @@ STEPS = [0, 2, 5, 10]
 DECIDE = ["steps=10", "times=[2,5,10]", "decide.t=10", "decide.resamples=20"]
 SMALL = [
     *DECIDE,
+    "decide.sweep=two_layer",
     "part=[two_layer]",
     "engine.devices=1",
     "sweeps.two_layer.task={n_train:40,n_test:16}",

@@ -24,12 +24,12 @@ def config(name, *overrides):
 
 def test_what_decides_stands_in_the_config_and_was_there_before_the_runs():
     decide = config("width").decide
-    assert (decide.sweep, decide.curve, decide.t) == ("two_layer", "test_loss", 200)
+    assert (decide.sweep, decide.curve, decide.t) == ("layer_adam", "test_loss", 200)
     assert (decide.collapse_margin, decide.place_margin) == (0.1, 0.2)
     assert (decide.quantile, decide.confidence) == (0.5, 0.95)
     for name in SCRIPTS:  # The larger run is judged alike; the first look at another step.
         other = config(name).decide
-        assert (other.sweep, other.curve, other.collapse_margin) == ("two_layer", "test_loss", 0.1)
+        assert (other.sweep, other.curve, other.collapse_margin) == ("layer_adam", "test_loss", 0.1)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
