@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.scaling.families import Family
+from experiments.scaling.fits import Measured, usable
 from experiments.scaling.gains import Gains
-from experiments.scaling.verdicts import Measured, Verdict, usable
+from experiments.scaling.verdicts import Verdict
 from lora_theory.plots.collapse import collapse_figure
 from lora_theory.plots.exponents import Exponents, Mark, forest
 from lora_theory.plots.gain import Gained, gain_figure

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.lab.experiment import Report
-from experiments.scaling import verdicts
+from experiments.scaling import fits, verdicts
 from experiments.scaling.families import Family, families
+from experiments.scaling.fits import Measured
 from experiments.scaling.gains import Gains, gains
 from experiments.scaling.summary import summary
-from experiments.scaling.verdicts import Measured, Verdict
+from experiments.scaling.verdicts import Verdict
 from lora_theory.stats.collapse import Collapse
 from lora_theory.stats.controls import controls
 from lora_theory.stats.places import NAMES, OPTIMA
@@ -46,8 +47,7 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
         if name == cfg.decide.sweep:
             full += ["", "What decides, under other constants:", "", "```"]
             full += [
-                f"{words:<26}{_pair(fit)}"
-                for words, fit in verdicts.variations(family, cfg).items()
+                f"{words:<26}{_pair(fit)}" for words, fit in fits.variations(family, cfg).items()
             ]
             full += [
                 "```",

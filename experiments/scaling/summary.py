@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.scaling.verdicts import Measured
+from experiments.scaling.fits import Measured
 from lora_theory.stats.collapse import log_losses, mean_map
 from lora_theory.stats.intervals import quantile
 from lora_theory.stats.landscapes import CURVES
@@ -23,7 +23,8 @@ def summary(title: str, found: list[Measured], cfg: "ScalingConfig") -> str:
 
     Of every family: its rates and sizes; a map (size, η_A, η_B) of log2 loss for each loss and
     quantile over seeds (null: ∞), and the mean of the capped log losses that is collapsed; along
-    the line the same; the verdicts.
+    the line the same; the exponents of the collapse that decides under other draws of the seeds;
+    the verdicts.
     """
     families = [_family(measured, cfg) for measured in found]
     text = json.dumps({"sweep": title, "t": cfg.decide.t, "families": families}, allow_nan=False)
@@ -39,6 +40,8 @@ def _family(measured: Measured, cfg: "ScalingConfig") -> dict[str, Any]:
         "seeds": list(family.seeds),
         "verdicts": [_plain(dataclasses.asdict(v)) for v in measured.verdicts],
     }
+    if (decisive := measured.collapses.get((cfg.decide.curve, t))) is not None:
+        found["collapse_draws"] = np.round(decisive.draws, 3).tolist()
     for curve in CURVES:
         sweep = family.sweep(curve, t)
         if family.plane:

@@ -50,6 +50,14 @@ def test_verdicts_are_those_of_the_report_with_null_for_no_number():
     assert sum(found["primary"] for found in verdicts) == 2
 
 
+def test_the_draws_of_the_collapse_that_decides_are_kept():
+    text, (measured,) = kept(known())
+    draws = measured.collapses["test_loss", 10].draws
+    np.testing.assert_allclose(text["families"][0]["collapse_draws"], draws, atol=0.0006)
+    text, _ = kept(known(plane=False))
+    assert "collapse_draws" not in text["families"][0]
+
+
 def test_a_line_alone_is_kept_without_a_plane():
     text, _ = kept(known(plane=False))
     (family,) = text["families"]
