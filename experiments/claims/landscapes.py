@@ -11,7 +11,8 @@ import numpy as np
 
 from experiments import registry
 from experiments.lab import schema
-from experiments.lab.schema import ConfigError, Rule, ascending, integer, science
+from experiments.lab.schema import ConfigError, ascending, integer, science
+from experiments.landscape.experiment import pairs, powers_of_2
 from lora_theory.stats.collapse import Collapse, collapse, log_losses
 from lora_theory.stats.equivalence import Comparison, within
 from lora_theory.stats.landscapes import Judge, Landscape, Line, judged_alike
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
 TASK, LOSS = "sine", "mse"
 
 
-def _powers(low: int = -60, high: int = 60) -> Rule:
-    return Rule(
-        f"must be two ascending integers from {low} to {high}",
-        lambda v: len(v) == 2 and low <= v[0] < v[1] <= high,
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WindowConfig:
     """The landscapes of one model: η = 2^k for whole k on either axis, 2^(k/2) along η_A = η_B."""
@@ -44,19 +38,14 @@ class WindowConfig:
     seeds: schema.Seeds = science(schema.seeds(4))
     steps: int = science(integer(1, 1000))
     n_train: int = science(integer(2, 10**5))
-    log2_a: tuple[int, ...] = science(_powers())
-    log2_b: tuple[int, ...] = science(_powers())
-    line: tuple[int, ...] = science(_powers())
+    log2_a: tuple[int, ...] = science(schema.interval(-60, 60))
+    log2_b: tuple[int, ...] = science(schema.interval(-60, 60))
+    line: tuple[int, ...] = science(schema.interval(-60, 60))
 
     @property
     def rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """η_A, η_B and the shared η, ascending."""
-        a, b, line = self.log2_a, self.log2_b, self.line
-        return (
-            2.0 ** np.arange(a[0], a[1] + 1.0),
-            2.0 ** np.arange(b[0], b[1] + 1.0),
-            2.0 ** np.arange(line[0], line[1] + 0.25, 0.5),
-        )
+        return powers_of_2(self.log2_a), powers_of_2(self.log2_b), powers_of_2(self.line, 2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +104,7 @@ def measure(window: Window, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
     # The engine asks for test samples; nobody looks at them.
     problem = jax.jit(registry.draw(config, TASK, {"n_train": at.n_train, "n_test": 1}))
     eta_a, eta_b, eta = at.rates
-    plane = np.stack(np.meshgrid(eta_a, eta_b, indexing="ij"), axis=-1).reshape(-1, 2)
+    plane = pairs(eta_a, eta_b)
     cells = np.concatenate([plane, np.repeat(eta[:, None], 2, axis=1)])
     devices = start_devices()  # One a core; the bits do not depend on how many there are.
     policy = resolve_policy(window.width, at.n_train + 1, gate=model.gate)

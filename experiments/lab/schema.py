@@ -150,6 +150,14 @@ def ascending(low: int) -> Rule:
     )
 
 
+def interval(low: int, high: int) -> Rule:
+    """Two ascending integers within bounds."""
+    return Rule(
+        f"must be two ascending integers from {low} to {high}",
+        lambda v: len(v) == 2 and low <= v[0] < v[1] <= high,
+    )
+
+
 def folder() -> Rule:
     """Null or a folder."""
     return Rule("must be null or a folder", lambda v: v is None or v.strip() != "")

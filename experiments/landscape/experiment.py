@@ -264,7 +264,22 @@ def rates(cfg: LandscapeConfig) -> tuple[np.ndarray, np.ndarray]:
 
 def cells(cfg: LandscapeConfig) -> np.ndarray:
     """All pairs (η_A, η_B), η_B running fastest: (cells, 2)."""
-    return np.stack(np.meshgrid(*rates(cfg), indexing="ij"), axis=-1).reshape(-1, 2)
+    return pairs(*rates(cfg))
+
+
+def pairs(eta_a: np.ndarray, eta_b: np.ndarray) -> np.ndarray:
+    """All pairs of two axes, η_B running fastest: (cells, 2)."""
+    return np.stack(np.meshgrid(eta_a, eta_b, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def powers_of_2(ends: tuple[int, ...], per_octave: int = 1) -> np.ndarray:
+    """Rates 2^(k / per_octave) from 2^ends[0] to 2^ends[1], both included.
+
+    >>> powers_of_2((-1, 1)).tolist()
+    [0.5, 1.0, 2.0]
+    """
+    low, high = ends
+    return np.asarray(2.0 ** (np.arange(low * per_octave, high * per_octave + 1) / per_octave))
 
 
 @functools.lru_cache(maxsize=2)

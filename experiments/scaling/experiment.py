@@ -30,7 +30,9 @@ from experiments.landscape.experiment import (
     TaskConfig,
     devices_of,
     drawn,
+    pairs,
     policy_of,
+    powers_of_2,
 )
 from experiments.registry import ModelConfig
 from experiments.scaling import coordinates
@@ -52,11 +54,7 @@ _CHECK = "coordinates"  # The part that is no sweep.
 _KEPT = 40  # About so many steps of a run are kept, evenly spaced in log t.
 
 
-def _whole(low: int, high: int) -> Rule:
-    return Rule(
-        f"must be null or two ascending integers from {low} to {high}",
-        lambda v: v is None or (len(v) == 2 and low <= v[0] < v[1] <= high),
-    )
+_ENDS = schema.optional(schema.interval(-60, 60))  # Of an axis in powers of 2.
 
 
 def _several(rule: Rule) -> Rule:
@@ -107,9 +105,9 @@ class SweepConfig:
             lambda v: len(v) > 0 and v[-1] >= 1 and all(a >= b for a, b in itertools.pairwise(v)),
         )
     )
-    log2_a: tuple[int, ...] | None = science(_whole(-60, 60))
-    log2_b: tuple[int, ...] | None = science(_whole(-60, 60))
-    line: tuple[int, ...] | None = science(_whole(-60, 60))
+    log2_a: tuple[int, ...] | None = science(_ENDS)
+    log2_b: tuple[int, ...] | None = science(_ENDS)
+    line: tuple[int, ...] | None = science(_ENDS)
     curvature: CurvatureConfig
 
     def seeds_of(self, width: int) -> int:
@@ -334,19 +332,17 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
 def rates(sweep: SweepConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rates of A and of B, 0 first, and those along the line; empty where there are none."""
     axes = [
-        np.array([]) if ends is None else np.append(0.0, 2.0 ** np.arange(ends[0], ends[1] + 1.0))
+        np.array([]) if ends is None else np.append(0.0, powers_of_2(ends))
         for ends in (sweep.log2_a, sweep.log2_b)
     ]
-    if sweep.line is None:
-        return axes[0], axes[1], np.array([])
-    low, high = sweep.line
-    return axes[0], axes[1], 2.0 ** np.arange(low, high + 0.25, 0.5)
+    line = np.array([]) if sweep.line is None else powers_of_2(sweep.line, 2)
+    return axes[0], axes[1], line
 
 
 def plane_cells(sweep: SweepConfig) -> np.ndarray:
     """All pairs (η_A, η_B) of the plane, η_B running fastest: (cells, 2)."""
     eta_a, eta_b, _ = rates(sweep)
-    return np.stack(np.meshgrid(eta_a, eta_b, indexing="ij"), axis=-1).reshape(-1, 2)
+    return pairs(eta_a, eta_b)
 
 
 def line_cells(sweep: SweepConfig) -> np.ndarray:

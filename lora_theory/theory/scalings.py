@@ -12,7 +12,6 @@ from lora_theory.terms import Init
 
 PAPER = "LoRA+, Propositions 1, 2"
 THEOREM = "LoRA+, Theorem 1"
-INIT = "arXiv 2406.08447"
 RECURSION = "recursion"
 
 
