@@ -7,7 +7,7 @@ import numpy as np
 import xarray
 
 from experiments.lab.command_line import load
-from experiments.scaling.experiment import ScalingConfig, line_cells, plane_cells
+from experiments.scaling.config import ScalingConfig, line_cells, plane_cells
 from lora_theory.stats.controls import family as controlled
 
 STEPS = [0, 2, 5, 10]

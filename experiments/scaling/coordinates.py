@@ -12,7 +12,7 @@ from experiments.landscape.experiment import TaskConfig
 from lora_theory.store.layout import Layout
 
 if TYPE_CHECKING:
-    from experiments.scaling.experiment import ScalingConfig
+    from experiments.scaling.config import ScalingConfig
 
 INITS = ("A", "B")
 SCALINGS: dict[str, tuple[float, float]] = {

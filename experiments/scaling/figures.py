@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from xarray import Dataset
 
-    from experiments.scaling.experiment import ScalingConfig
+    from experiments.scaling.config import ScalingConfig
 
 _GD_BOUND = 2.0  # η λ_max at the edge of stability of gradient descent.
 

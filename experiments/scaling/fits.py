@@ -16,7 +16,7 @@ from lora_theory.stats.slopes import Slope, fit
 from lora_theory.theory.scalings import SHARED, Moves, best_rank_law, moves
 
 if TYPE_CHECKING:
-    from experiments.scaling.experiment import DecideConfig, ScalingConfig
+    from experiments.scaling.config import DecideConfig, ScalingConfig
     from experiments.scaling.verdicts import Verdict
 
 CAREFUL = 0.75

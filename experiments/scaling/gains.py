@@ -14,7 +14,7 @@ from lora_theory.stats.search import LargerB, Search, SpeedUp, larger_b, search,
 from lora_theory.stats.transfer import Rule, Transfer, Wider, transfer, wider
 
 if TYPE_CHECKING:
-    from experiments.scaling.experiment import ScalingConfig
+    from experiments.scaling.config import ScalingConfig
 
 RULES = {
     "one constant rate": Rule(0.0, 0.0, True),

@@ -21,7 +21,7 @@ from lora_theory.store.dataset import config_of
 if TYPE_CHECKING:
     from xarray import Dataset
 
-    from experiments.scaling.experiment import ScalingConfig
+    from experiments.scaling.config import ScalingConfig
 
 _TRIALS = (1, 2, 4, 8, 16)
 

@@ -13,7 +13,7 @@ from lora_theory.stats.intervals import quantile
 from lora_theory.stats.landscapes import CURVES
 
 if TYPE_CHECKING:
-    from experiments.scaling.experiment import ScalingConfig
+    from experiments.scaling.config import ScalingConfig
 
 QUANTILES = (0.25, 0.5, 0.75)
 

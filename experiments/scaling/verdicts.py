@@ -16,7 +16,7 @@ from lora_theory.terms import Outcome
 from lora_theory.theory.scalings import Moves
 
 if TYPE_CHECKING:
-    from experiments.scaling.experiment import DecideConfig, ScalingConfig
+    from experiments.scaling.config import DecideConfig, ScalingConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,9 @@ width. The raw grid is the same for all: a window that moves with n would impose
 """
 
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -155,12 +157,12 @@ def collapse(
     found, fewest = np.empty((0, 2)), min(len(log) for log in logs)
     if resamples and fewest > 1:
         draws = resampled_seeds(max(len(log) for log in logs), resamples)
-        found = np.array(
-            [
-                family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit(best)
-                for draw in draws
-            ]
-        )
+
+        def refit(draw: np.ndarray) -> Exponents:
+            return family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit(best)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets other threads run.
+            found = np.array(list(pool.map(refit, draws)))
     scalings = {"fit": best, "none": (0.0, 0.0), **(given or {})}
     axes = np.where(np.array(maps.shape[1:]) > 1, 0.0, np.nan)  # One row says nothing of c_a.
     exponents = float(best[0] + axes[0]), float(best[1] + axes[1])

@@ -10,7 +10,7 @@ import yaml
 from experiments.lab import command_line
 from experiments.lab.command_line import load, main
 from experiments.lab.schema import ConfigError, build
-from experiments.scaling.experiment import ScalingConfig
+from experiments.scaling.config import ScalingConfig
 from experiments.width import Width
 from experiments.width_all import WidthAll
 from experiments.width_quick import WidthQuick

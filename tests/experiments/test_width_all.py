@@ -3,7 +3,7 @@
 from sweeps import hours
 
 from experiments.lab.command_line import load
-from experiments.scaling.experiment import ScalingConfig
+from experiments.scaling.config import ScalingConfig
 from experiments.width_all import WidthAll
 
 FULL = load("width_all", ScalingConfig)

@@ -25,7 +25,7 @@ from experiments.lab.schema import (
     science,
 )
 from experiments.landscape.experiment import LandscapeConfig
-from experiments.scaling.experiment import ScalingConfig
+from experiments.scaling.config import ScalingConfig
 
 
 @dataclasses.dataclass(frozen=True)

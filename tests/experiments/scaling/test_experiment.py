@@ -1,6 +1,5 @@
 """Width sweeps: what is planned, what the cells are, what is resumed, refused and kept."""
 
-import dataclasses
 import shutil
 
 import jax
@@ -13,17 +12,9 @@ from sweeps import small
 from experiments.lab import origin
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
-from experiments.lab.schema import Role, having, roles
 from experiments.landscape.experiment import drawn
-from experiments.scaling.experiment import (
-    Scaling,
-    ScalingConfig,
-    kept_steps,
-    line_cells,
-    model_of,
-    plane_cells,
-    rates,
-)
+from experiments.scaling.config import kept_steps
+from experiments.scaling.experiment import Scaling, model_of
 from experiments.width import Width
 from lora_theory.store.dataset import Results, open_dataset
 from lora_theory.store.files import ResultsError
@@ -76,36 +67,6 @@ def test_part_chooses_sweeps_and_each_has_its_config_alone():
     assert one.config["sweep"]["rank"] == [1, 2, 4, 8, 16]
 
 
-def test_rates_are_exact_powers_of_2_and_0():
-    eta_a, eta_b, eta = rates(small().sweeps["two_layer"])
-    assert eta_a.tolist() == [0, 2**-8, 2**-7, 2**-6, 2**-5, 2**-4]
-    assert eta_b.tolist() == [0, 2**-5, 2**-4, 2**-3, 2**-2, 2**-1, 1, 2, 4, 8]
-    assert eta[::2].tolist() == [2**-8, 2**-7, 2**-6, 2**-5, 2**-4, 2**-3]
-    np.testing.assert_allclose(np.diff(np.log2(eta)), 0.5, rtol=1e-12)
-    alone = small().sweeps["layer_sign"]
-    assert alone.line is not None
-    low, high = alone.line
-    assert [len(axis) for axis in rates(alone)] == [0, 0, 2 * (high - low) + 1]
-    assert plane_cells(alone).shape == (0, 2)
-    none = dataclasses.replace(alone, line=None)
-    assert line_cells(none).shape == (0, 2)
-
-
-def test_cells_are_pairs_with_b_running_fastest():
-    of = small().sweeps["two_layer"]
-    eta_a, eta_b, eta = rates(of)
-    assert plane_cells(of).tolist() == [[a, b] for a in eta_a for b in eta_b]
-    assert line_cells(of).tolist() == [[one, one] for one in eta]
-
-
-def test_kept_steps_hold_the_reported_ones():
-    cfg = small("steps=10000", "times=[7,77,9999]", "decide.t=77")
-    kept = kept_steps(cfg).tolist()
-    assert {0, 1, 7, 77, 9999, 10000} <= set(kept)
-    assert kept == sorted(set(kept))
-    assert len(kept) < 50
-
-
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
@@ -119,16 +80,6 @@ def test_a_model_has_what_the_sweep_varies(name, fields):
     built = model_of(cfg.sweeps[name], next(iter(part.pieces.values())))
     assert {field: getattr(built, field) for field in fields} == fields
     assert hasattr(built, "weight") == ("weight" in fields)
-
-
-def test_what_decides_verdicts_decides_no_result():
-    found = roles(ScalingConfig)
-    assert {role for key, role in found.items() if key.startswith("decide.")} == {Role.DRAWING}
-    assert found["sweeps"] is Role.SCIENCE
-    assert found["part"] is Role.PART
-    plain = having(small(), Role.SCIENCE)["sweeps"]["two_layer"]
-    assert plain["task"] == {"name": "sine", "n_train": 40, "n_test": 16}
-    assert plain["seeds"] == [6, 6, 4]
 
 
 # --- The cells ---

@@ -1,0 +1,55 @@
+"""What a sweep over widths is made of: rates, cells, kept steps; which fields decide results."""
+
+import dataclasses
+
+import numpy as np
+from sweeps import small
+
+from experiments.lab.schema import Role, having, roles
+from experiments.scaling.config import (
+    ScalingConfig,
+    kept_steps,
+    line_cells,
+    plane_cells,
+    rates,
+)
+
+
+def test_rates_are_exact_powers_of_2_and_0():
+    eta_a, eta_b, eta = rates(small().sweeps["two_layer"])
+    assert eta_a.tolist() == [0, 2**-8, 2**-7, 2**-6, 2**-5, 2**-4]
+    assert eta_b.tolist() == [0, 2**-5, 2**-4, 2**-3, 2**-2, 2**-1, 1, 2, 4, 8]
+    assert eta[::2].tolist() == [2**-8, 2**-7, 2**-6, 2**-5, 2**-4, 2**-3]
+    np.testing.assert_allclose(np.diff(np.log2(eta)), 0.5, rtol=1e-12)
+    alone = small().sweeps["layer_sign"]
+    assert alone.line is not None
+    low, high = alone.line
+    assert [len(axis) for axis in rates(alone)] == [0, 0, 2 * (high - low) + 1]
+    assert plane_cells(alone).shape == (0, 2)
+    none = dataclasses.replace(alone, line=None)
+    assert line_cells(none).shape == (0, 2)
+
+
+def test_cells_are_pairs_with_b_running_fastest():
+    of = small().sweeps["two_layer"]
+    eta_a, eta_b, eta = rates(of)
+    assert plane_cells(of).tolist() == [[a, b] for a in eta_a for b in eta_b]
+    assert line_cells(of).tolist() == [[one, one] for one in eta]
+
+
+def test_kept_steps_hold_the_reported_ones():
+    cfg = small("steps=10000", "times=[7,77,9999]", "decide.t=77")
+    kept = kept_steps(cfg).tolist()
+    assert {0, 1, 7, 77, 9999, 10000} <= set(kept)
+    assert kept == sorted(set(kept))
+    assert len(kept) < 50
+
+
+def test_what_decides_verdicts_decides_no_result():
+    found = roles(ScalingConfig)
+    assert {role for key, role in found.items() if key.startswith("decide.")} == {Role.DRAWING}
+    assert found["sweeps"] is Role.SCIENCE
+    assert found["part"] is Role.PART
+    plain = having(small(), Role.SCIENCE)["sweeps"]["two_layer"]
+    assert plain["task"] == {"name": "sine", "n_train": 40, "n_test": 16}
+    assert plain["seeds"] == [6, 6, 4]
