@@ -14,7 +14,7 @@ def test_no_part_takes_more_than_an_hour_and_a_half():
     found = {name: hours(FULL, name) for name in FULL.sweeps}
     assert max(found.values()) <= 1.5
     assert sum(found.values()) < 3
-    assert found["two_layer"] > 0.5  # Control: it is no small run.
+    assert sum(found.values()) > 0.75  # Control: it is no small run.
 
 
 def test_it_has_all_that_the_smaller_one_has():
