@@ -9,14 +9,13 @@ import numpy as np
 from experiments.scaling.families import Family
 from experiments.scaling.fits import Measured, usable
 from experiments.scaling.gains import Gains
-from experiments.scaling.verdicts import Verdict
+from experiments.scaling.verdicts import Verdict, collapsed
 from lora_theory.plots.collapse import collapse_figure
 from lora_theory.plots.exponents import Exponents, Mark, forest
 from lora_theory.plots.gain import Gained, gain_figure
 from lora_theory.plots.scaling import Moving, maps_over_widths
 from lora_theory.plots.sizes import Curved, coordinate_figure, curvature_figure
 from lora_theory.plots.transfer import Carried, Ranked, rank_figure, transfer_figure
-from lora_theory.stats.collapse import Collapse
 from lora_theory.stats.slopes import Table
 from lora_theory.terms import INIT_NAMES
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from xarray import Dataset
 
-    from experiments.scaling.config import ScalingConfig
+    from experiments.scaling.config import DecideConfig, ScalingConfig
 
 _GD_BOUND = 2.0  # η λ_max at the edge of stability of gradient descent.
 
@@ -156,12 +155,7 @@ def _exponents(measured: Measured, cfg: "ScalingConfig") -> Iterator[Exponents]:
         marks = tuple(map(_mark, verdicts))
         yield Exponents(what, verdicts[0].predicted, margin, marks)
         if collapse and measured.pairs:
-            axis = int(what.endswith("b"))
-            ends = itertools.pairwise(measured.family.sizes)
-            between = tuple(
-                _pair_mark(f"{n} → {m}", pair, axis, decide.widest)
-                for (n, m), pair in zip(ends, measured.pairs, strict=True)
-            )
+            between = tuple(_between(measured, what.removeprefix("collapse "), decide))
             yield Exponents(f"{what}, pairs", verdicts[0].predicted, margin, between)
 
 
@@ -188,11 +182,14 @@ def _mark(verdict: Verdict) -> Mark:
     )
 
 
-def _pair_mark(where: str, pair: Collapse, axis: int, widest: float) -> Mark:
-    known = pair.determined(widest)[axis]
-    return Mark(
-        where, pair.exponents[axis], pair.low[axis], pair.high[axis], "", known, False, "flat"
-    )
+def _between(measured: Measured, what: str, decide: "DecideConfig") -> Iterator[Mark]:
+    """One exponent of the collapse of each two neighbouring sizes."""
+    ends = itertools.pairwise(measured.family.sizes)
+    for (n, m), pair in zip(ends, measured.pairs, strict=True):
+        known = {name: numbers for name, numbers, _ in collapsed(pair, measured.moves, decide)}
+        value, low, high = known[what]
+        narrow = high - low <= decide.widest
+        yield Mark(f"{n} → {m}", value, low, high, "", narrow, False, "flat")
 
 
 # --- The coordinate check ---

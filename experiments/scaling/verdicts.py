@@ -57,7 +57,7 @@ def measure(family: Family, sweep: str, model: str, cfg: "ScalingConfig") -> Mea
     return found._replace(verdicts=tuple(_verdicts(found, cfg, primary)))
 
 
-def _exponents(
+def collapsed(
     fitted: Collapse, known: Moves | None, decide: "DecideConfig"
 ) -> Iterator[tuple[str, tuple[float, float, float], float | None]]:
     """The exponents of a collapse, and their sum where most of the map is one of the product:
@@ -81,7 +81,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
         where = f"{curve.removesuffix('_loss')}, t = {t}"
         lost = found.family.log2_sizes[~trained(found.family.sweep(curve, t))]
         gaps = tuple(f"{found.family.over} = 2^{n:g} left out: all diverged" for n in lost)
-        for what, numbers, predicted in _exponents(fitted, found.moves, decide):
+        for what, numbers, predicted in collapsed(fitted, found.moves, decide):
             wide = numbers[2] - numbers[1] > decide.widest
             yield _verdict(
                 name,

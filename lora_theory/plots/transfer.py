@@ -260,9 +260,9 @@ def rank_figure(families: Sequence[Ranked], *, title: str, what: str) -> Figure:
         limits = [ax.get_ylim() for ax in axes[-1]]
         bottom, top = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
         for ax in axes[-1]:
-            ax.set_ylim(bottom, top + 0.55 * (top - bottom))
+            ax.set_ylim(bottom, top + (0.35 + 0.3 * len(variances)) * (top - bottom))
             ax.set_xlabel(r"$\log_2\,r$", labelpad=1)
-            ax.legend(frameon=False, fontsize=5.5, loc="upper center")
+            ax.legend(frameon=False, fontsize=5.5, loc="upper left")
         axes[-1, 0].set_ylabel(r"$\log_2$ of the best shared rate")
         for ax, gamma in zip(axes[0], gammas, strict=True):
             ax.set_title(rf"multiplier $r^{{-\gamma}}$, $\gamma={gamma:g}$")
@@ -294,12 +294,12 @@ def _rank_law(ax: Axes, family: Ranked, colour: str, marker: str, aside: float) 
             )  # fmt: skip
     number = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]" if found.determined else ""
     words = ", ".join(filter(None, (number or found.status, family.outcome))).replace("-", "−")
-    label = f"{in_maths(family.variance)}: {words}".removeprefix(": ")
+    label = f"{in_maths(family.variance)}:\n{words}".removeprefix(":\n")  # As wide as a panel.
     ax.plot([], [], marker, color=colour, ms=3.5, mfc=colour if number else "white", label=label)
     known = np.isfinite(y)
     if family.predicted is not None and known.any():
         middle = float((y - family.predicted * x)[known].mean())
-        law = f"law, {family.predicted:+.2f}".replace("-", "−")
+        law = f"law: {family.predicted:+.2f}".replace("-", "−")
         ax.plot(x, family.predicted * x + middle, "--", color=colour, linewidth=0.9, label=law)
     ax.set_xticks(x)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))

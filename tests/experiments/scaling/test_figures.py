@@ -10,6 +10,7 @@ from experiments.scaling import figures, verdicts
 from experiments.scaling.families import families
 from experiments.scaling.gains import gains
 from experiments.scaling.verdicts import Verdict
+from lora_theory.theory.scalings import moves
 
 DECIDE = SimpleNamespace(
     sweep="basin",
@@ -85,7 +86,18 @@ def test_marks_say_what_verdicts_say():
     pairs = groups["collapse c_b, pairs"].marks
     assert [mark.where for mark in pairs] == ["2 → 4", "4 → 8"]
     assert [mark.value for mark in pairs] == [pair.exponents[1] for pair in found.pairs]
+    assert [(mark.low, mark.high) for mark in pairs] == [
+        (pair.low[1], pair.high[1]) for pair in found.pairs
+    ]
     assert {group.margin for name, group in groups.items() if "η" in name} == {0.2}
+
+
+def test_marks_between_sizes_are_of_the_sum_where_the_exponent_is_the_sum():
+    ((found, _),) = measured()
+    found = found._replace(moves=moves("feature_layer", "adam", "B"))
+    marks = list(figures._between(found, "c_a + c_b", DECIDE))
+    assert [mark.value for mark in marks] == [sum(pair.exponents) for pair in found.pairs]
+    assert [mark.low for mark in marks] == [pair.interval((1, 1))[1] for pair in found.pairs]
 
 
 @pytest.mark.parametrize(
