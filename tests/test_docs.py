@@ -1,5 +1,6 @@
-"""What docs/experiments.md shows runs as it stands there."""
+"""What docs/experiments.md shows runs as it stands there; what docs/width.md states is measured."""
 
+import functools
 import json
 import re
 import shutil
@@ -147,3 +148,49 @@ def test_the_page_says_the_contracts_and_roles_that_are():
     for part in re.findall(r"^\| `(lora_theory\.\w+|experiments/lab)`", PAGE, re.M):
         assert part.replace("/", ".") in contracts
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.M)) >= {role.name.lower() for role in Role}
+
+
+# --- docs/width.md ---
+
+WIDTH = (ROOT / "docs" / "width.md").read_text()
+TABLE = [
+    [cell.strip() for cell in row.strip("| \n").split("|")]
+    for row in re.findall(r"^\| `\w+` \| \w+, .*\|$", WIDTH, re.M)
+]
+
+
+@functools.cache
+def verdicts(name):
+    """(family, exponent, loss and step) -> verdict, of a committed summary."""
+    kept = json.loads((ROOT / "figures" / f"{name}.json").read_text())
+    return {
+        (family["family"].partition(", n =")[0], v["what"], v["where"]): v
+        for family in kept["families"]
+        for v in family["verdicts"]
+    }
+
+
+def shown(verdict):
+    """As the table has it."""
+    if verdict["value"] is None:
+        return "no fit"
+    if not verdict["determined"]:
+        return "undetermined"
+    return "{value:+.2f} [{low:+.2f}, {high:+.2f}]".format(**verdict).replace("-", "−")
+
+
+def test_the_table_of_exponents_has_every_sweep():
+    assert {row[0].strip("`") for row in TABLE} == {
+        "two_layer", "two_layer_one_sided", "layer_adam", "layer_sign", "rank_init1", "rank_init2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: ", ".join(row[:4]))
+def test_the_table_of_exponents_is_that_of_the_committed_summaries(row):
+    sweep, family, what, where, predicted, *measured = row
+    for prefix, number, outcome in zip(
+        ("width", "width_all"), measured[::2], measured[1::2], strict=True
+    ):
+        verdict = verdicts(f"{prefix}_{sweep.strip('`')}")[family, what, where]
+        assert predicted == f"{verdict['predicted']:+.2f}".replace("-", "−")
+        assert (number, outcome.strip("*")) == (shown(verdict), verdict["outcome"])

@@ -41,8 +41,9 @@ class Family(NamedTuple):
         words = f"{self.optimizer}, {INIT_NAMES[self.init]}"
         if self.over == "n":
             return words
-        variance = f", B's variance r^{self.rho:g}" if self.rho else ""
-        return f"{words}, multiplier r^−{self.gamma:g}{variance}, n = {self.other}"
+        multiplier = f"r^−{self.gamma:g}" if self.gamma else "1"
+        variance = f", B's variance r^{self.rho:g}".replace("-", "−") if self.rho else ""
+        return f"{words}, multiplier {multiplier}{variance}, n = {self.other}"
 
     @property
     def log2_sizes(self) -> np.ndarray:

@@ -85,7 +85,7 @@ def forest(panels: Mapping[str, Sequence[Exponents]], *, over: str) -> Figure:
                 _group(ax, group, rows)
             low, high = _reach(panels)
             ax.set(title=title, xlim=(low, high), xlabel=f"exponent in ${over}$")
-            ax.xaxis.set_major_locator(MultipleLocator(0.5))
+            ax.xaxis.set_major_locator(MultipleLocator(0.5 if high - low > 1.5 else 0.1))
             ax.grid(axis="x", color="#eeeeee", linewidth=0.6)
             ax.set_axisbelow(True)
             ax.tick_params(axis="y", length=0)
