@@ -77,7 +77,7 @@ def test_every_combination_of_what_does_not_vary_is_a_family_over_widths():
     last = found[-1]
     assert last.sizes.tolist() == [4, 8]
     assert last.seeds == (6, 6)  # Those of n = 128.
-    assert str(last) == "gd, Init[2], multiplier r^−0, n = 128"
+    assert str(last) == "gd, Init[2], multiplier 1, n = 128"
 
 
 def test_one_width_and_one_rank_are_no_family():
