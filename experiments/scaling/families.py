@@ -77,7 +77,7 @@ class Family(NamedTuple):
         else:
             assert lines is not None
             lands = tuple(_around(line) for line in lines)
-        return Sweep(self.log2_sizes, lands, lines)
+        return Sweep(self.log2_sizes, lands, lines, self.over)
 
     def land(self, curve: str, t: int, w: int) -> Landscape:
         """The landscape of one size at step t."""

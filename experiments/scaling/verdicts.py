@@ -18,6 +18,8 @@ from lora_theory.theory.scalings import Moves
 if TYPE_CHECKING:
     from experiments.scaling.config import DecideConfig, ScalingConfig
 
+_MANY = 100  # times the seeds: further the estimate says no more than "not by seeds".
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
@@ -180,7 +182,8 @@ def _verdict(
             outcome = comparison.verdict
             if comparison.seeds_needed:
                 more = comparison.seeds_needed / seeds
-                words.append(f"about {more:.1f} times the seeds would decide")
+                times = f"about {more:.1f}" if more < _MANY else f"more than {_MANY}"
+                words.append(f"{times} times the seeds would decide")
     ends, note = (value, low, high), "; ".join((*words, *gaps))
     return Verdict(
         family, what, where, *ends, predicted, outcome, note, decides, primary, determined=not why

@@ -44,11 +44,13 @@ class Sweep(NamedTuple):
         lands: a width each; seeds are those of one list, of which a width with fewer has the
             beginning.
         lines: the shared rates of each width, where they are finer than the landscapes' diagonal.
+        over: the name of what grows, in words that say at which; "r" of a sweep over ranks.
     """
 
     log2_widths: np.ndarray
     lands: tuple[Landscape, ...]
     lines: tuple[Line, ...] | None = None
+    over: str = "n"
 
     @property
     def shared(self) -> tuple[Line, ...]:
@@ -58,7 +60,8 @@ class Sweep(NamedTuple):
     def of_widths(self, places: Sequence[int]) -> "Sweep":
         """The same of some widths."""
         lines = tuple(self.lines[w] for w in places) if self.lines else None
-        return Sweep(self.log2_widths[list(places)], tuple(self.lands[w] for w in places), lines)
+        lands = tuple(self.lands[w] for w in places)
+        return self._replace(log2_widths=self.log2_widths[list(places)], lands=lands, lines=lines)
 
 
 class Place(NamedTuple):
@@ -200,7 +203,7 @@ def scaling(
             places[name] = tuple(
                 _optimum_place(fit, w, name, *samples[w], many[w]) for w in range(len(values))
             )
-        exponents[name] = _exponent(fit, places[name], _step(sweep, name), widest)
+        exponents[name] = _exponent(fit, places[name], sweep.over, _step(sweep, name), widest)
     return Scaling(judge, sweep.log2_widths, places, exponents)
 
 
@@ -282,21 +285,24 @@ def _ends(value: float, found: np.ndarray, stretch: float, tail: float) -> tuple
     return float(low), float(high)
 
 
-def _exponent(fit: _Fit, places: tuple[Place, ...], step: float, widest: float) -> Exponent:
+def _exponent(
+    fit: _Fit, places: tuple[Place, ...], over: str, step: float, widest: float
+) -> Exponent:
     used = np.flatnonzero(np.isfinite(fit.values))
     reasons: dict[str, list[str]] = {}
-    left_out = []
+    gaps: dict[str, list[str]] = {}
     for w, place in enumerate(places):
         name = f"2^{fit.widths[w]:g}"
         for reason in place.open:
             reasons.setdefault(reason, []).append(name)
         if w not in used:
-            left_out.append(f"n = {name} left out: {'no edge' if place.open else 'all diverged'}")
-    why = [f"{reason} (n = {', '.join(names)})" for reason, names in reasons.items()]
+            gaps.setdefault("no edge" if place.open else "all diverged", []).append(name)
+    why = [f"{reason} ({over} = {', '.join(names)})" for reason, names in reasons.items()]
+    left_out = tuple(f"{over} = {', '.join(names)} left out: {gap}" for gap, names in gaps.items())
     if len(used) < _FEWEST:
         why.append(f"{len(used)} widths, a fit needs {_FEWEST}")
         nothing = (np.nan, np.nan, np.nan)
-        return Exponent(*nothing, "no fit", tuple(why), (), tuple(left_out), ())
+        return Exponent(*nothing, "no fit", tuple(why), (), left_out, ())
     value, low, high = fit.slope(used, step)
     if np.isnan(high - low):
         why.append("no interval over seeds")
@@ -307,7 +313,7 @@ def _exponent(fit: _Fit, places: tuple[Place, ...], step: float, widest: float) 
         status = "no optimum"
     pairs = tuple(fit.slope(np.array(pair), step) for pair in itertools.pairwise(used))
     widths = tuple(float(n) for n in fit.widths[used])
-    return Exponent(value, low, high, status, tuple(why), widths, tuple(left_out), pairs)
+    return Exponent(value, low, high, status, tuple(why), widths, left_out, pairs)
 
 
 def _step(sweep: Sweep, name: Quantity) -> float:

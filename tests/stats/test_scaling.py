@@ -149,6 +149,7 @@ def test_widths_that_diverge_are_named_and_left_out():
     assert found.value == pytest.approx(-1, abs=0.2)
     fewer = scaling(changed(sweep, 0, gone), resamples=10).exponents["eta_a"]
     assert fewer.status == "no fit"
+    assert fewer.left_out == ("n = 2^6, 2^8 left out: all diverged",)
     assert np.isnan(fewer.value)
     assert "2 widths, a fit needs 3" in str(fewer)
 
@@ -164,6 +165,9 @@ def test_an_edge_beyond_the_grid_is_said():
     assert found.why == ("beyond the largest rate (n = 2^6)",)
     assert found.left_out == ("n = 2^6 left out: no edge",)
     assert found.value == pytest.approx(-1, abs=0.2)
+    ranks = scaling(changed(sweep, 0, tame)._replace(over="r"), resamples=10).exponents["edge A"]
+    assert ranks.why == ("beyond the largest rate (r = 2^6)",)
+    assert ranks.left_out == ("r = 2^6 left out: no edge",)
 
 
 def test_a_wide_interval_is_undetermined():

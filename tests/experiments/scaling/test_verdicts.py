@@ -45,6 +45,7 @@ def fit(value, half):
         ((-1.0, -0.5), 0.09, ("holds", "fails")),
         ((-1.0, 0.0), 0.2, ("undecided", "undecided")),
         ((-0.95, 0.05), 0.08, ("undecided", "undecided")),
+        ((-0.901, 0.0), 0.05, ("undecided", "holds")),
         ((-1.0, np.nan), 0.04, ("holds", "undecided")),
         ((-1.0, 0.0), 1.1, ("undecided", "undecided")),  # Wider than decide.widest.
     ],
@@ -58,6 +59,8 @@ def test_a_collapse_is_judged_by_its_margin(value, half, outcome):
     assert ("undetermined" in a.note) == (half > 1)
     if (value, half) == ((-0.95, 0.05), 0.08):
         assert a.note == "about 2.7 times the seeds would decide"  # (0.08 / 0.05)², of 6 seeds.
+    if value[0] == -0.901:  # An interval of 0.001: (0.05 / 0.001)² = 2500 times.
+        assert a.note == "more than 100 times the seeds would decide"
 
 
 def test_the_primary_endpoint_is_of_the_sweep_loss_and_step_that_decide():
