@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from lora_theory.terms import Verdict
 from lora_theory.theory.claims import claims
@@ -147,9 +148,7 @@ def reaches(init, rank, gamma, rho, log2_eta):
 @pytest.mark.parametrize("gamma", [0, 0.5, 1])
 def test_the_best_rate_by_the_loss_is_where_f_is_of_order_1(init, rho, gamma):
     def best(rank):
-        tried = np.linspace(-24, 6, 601)
-        found = [reaches(init, rank, gamma, rho, log2_eta) for log2_eta in tried]
-        return np.interp(0.0, found, tried)
+        return brentq(lambda log2_eta: reaches(init, rank, gamma, rho, log2_eta), -24, 6, xtol=1e-3)
 
     slope = (best(2**18) - best(2**12)) / 6
     law = best_rank_law(init, gamma, rho)
