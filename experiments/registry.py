@@ -201,6 +201,20 @@ def resolve(reference: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def model_config(name: str, **varied: Any) -> ModelConfig:
+    """The config of a model: of what is varied, what its schema has.
+
+    >>> model_config("linear", width=64, rank=4, init="A")
+    LinearConfig(name='linear', width=64, init='A')
+    """
+    return MODELS[name].schema(name=name, **{k: v for k, v in varied.items() if k in knows(name)})
+
+
+def knows(name: str) -> set[str]:
+    """The fields of a model's config."""
+    return {field.name for field in dataclasses.fields(MODELS[name].schema)}
+
+
 def build_model(config: ModelConfig, key: "PRNGKey") -> Any:
     """The model of a config, drawn from a key."""
     fields = [field.name for field in dataclasses.fields(config) if field.name != "name"]

@@ -11,7 +11,13 @@ from experiments.scaling.config import ScalingConfig, line_cells, plane_cells
 from lora_theory.stats.controls import family as controlled
 
 STEPS = [0, 2, 5, 10]
-DECIDE = ["steps=10", "times=[2,5,10]", "decide.t=10", "decide.resamples=20"]
+DECIDE = [
+    "steps=10",
+    "times=[2,5,10]",
+    "decide.t=10",
+    "decide.resamples=20",
+    "decide.confidence=0.5",
+]
 SMALL = [
     *DECIDE,
     "decide.sweep=two_layer",

@@ -23,6 +23,7 @@ class ConfigError(Exception):
 
     def __init__(self, field: str, allowed: str, value: Any):
         super().__init__(f"{field}: {allowed} (got {shown(value)})")
+        self.field, self.allowed, self.value = field, allowed, value
 
 
 class Role(enum.Enum):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -70,13 +71,13 @@ class SweepConfig:
     widths: tuple[int, ...] = science(
         Rule(
             "must be ascending integers from 2 to 1000000",
-            lambda v: len(v) > 0 and v[0] >= 2 and all(a < b for a, b in itertools.pairwise(v)),
+            lambda v: len(v) > 0 and v[0] >= 2 and v[-1] <= 10**6 and list(v) == sorted(set(v)),
         )
     )
     seeds: tuple[int, ...] = science(
         Rule(
-            "must be integers from 1 to 100000, none larger than the one before",
-            lambda v: len(v) > 0 and v[-1] >= 1 and all(a >= b for a, b in itertools.pairwise(v)),
+            "must be integers from 2 to 100000, none larger than the one before",
+            lambda v: len(v) > 0 and v[-1] >= 2 and v[0] <= 10**5 and _falling(v),
         )
     )
     log2_a: tuple[int, ...] | None = science(_ENDS)
@@ -100,8 +101,20 @@ class DecideConfig:
     place_margin: float = drawing(positive())
     quantile: float = drawing(number(0.01, 0.99))
     widest: float = drawing(positive())
-    resamples: int = drawing(integer(20, 10**5))
+    resamples: int = drawing(integer(1, 10**5))
     confidence: float = drawing(number(0.5, 0.9999))
+
+    @property
+    def beside(self) -> int:
+        """Draws for what is shown beside what decides."""
+        return self.resamples // 4
+
+    def __post_init__(self) -> None:
+        # The ends of an interval lie among the draws: of few, it comes out too narrow.
+        fewest = math.ceil(8 / (1 - self.confidence) - 1e-9)
+        if self.resamples < fewest:
+            needed = f"must be at least {fewest} for decide.confidence = {self.confidence:g}"
+            raise ConfigError("decide.resamples", needed, self.resamples)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +132,7 @@ class ScalingConfig(schema.Common):
     first_seed: int = science(integer(0, 2**30))
     steps: int = science(integer(2, 10**6))
     times: tuple[int, ...] = science(ascending(1))
-    adam_eps: float = science(positive())
+    adam_eps: float = science(schema.rate())
     engine: EngineConfig
     decide: DecideConfig
     dpi: int = drawing(integer(30, 1200))
@@ -184,6 +197,42 @@ def _check_sweep(name: str, sweep: SweepConfig) -> None:
         raise ConfigError(f"{name}.log2_b", "must be given with log2_a, or neither", sweep.log2_b)
     if sweep.log2_a is None and sweep.line is None:
         raise ConfigError(f"{name}.line", "must be given where there is no plane", None)
+    if sweep.log2_a is not None and sweep.line is None and not _shared(sweep):
+        raise ConfigError(f"{name}.line", "must be given where the axes share no two rates", None)
     if max(sweep.rank) > sweep.widths[0]:
         at_most = f"must be at most the least width = {sweep.widths[0]}"
         raise ConfigError(f"{name}.rank", at_most, list(sweep.rank))
+    if len(sweep.widths) < 2 and len(sweep.rank) < 2:
+        several = "must be at least two where there is one rank"
+        raise ConfigError(f"{name}.widths", several, list(sweep.widths))
+    _check_model(name, sweep)
+
+
+def _check_model(name: str, sweep: SweepConfig) -> None:
+    """Refuse what the model does not have, and what it does not take."""
+    known = registry.knows(sweep.model)
+    for field in ("rank", "gamma", "rho"):
+        if field not in known and len(getattr(sweep, field)) > 1:
+            one = f"must be one value: model {sweep.model} has none"
+            raise ConfigError(f"{name}.{field}", one, list(getattr(sweep, field)))
+    if "weight" not in known and sweep.weight != "zero":
+        raise ConfigError(f"{name}.weight", f"must be zero for {sweep.model}", sweep.weight)
+    for init in sweep.init:
+        try:
+            registry.model_config(
+                sweep.model, init=init, weight=sweep.weight, width=sweep.widths[0],
+                rank=sweep.rank[0], gamma=sweep.gamma[0], rho=sweep.rho[0],
+            )  # fmt: skip
+        except ConfigError as error:
+            field = error.field.removeprefix("model.")
+            raise ConfigError(f"{name}.{field}", error.allowed, error.value) from None
+
+
+def _shared(sweep: SweepConfig) -> bool:
+    """Whether the axes have a line of one rate, which takes two."""
+    (low_a, high_a), (low_b, high_b) = sweep.log2_a or (0, 0), sweep.log2_b or (0, 0)
+    return min(high_a, high_b) > max(low_a, low_b)
+
+
+def _falling(values: tuple[int, ...]) -> bool:
+    return all(a >= b for a, b in itertools.pairwise(values))

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import registry
 from experiments.lab import schema
-from experiments.lab.schema import Rule, integer, number, one_of, science
+from experiments.lab.schema import ConfigError, Rule, integer, number, one_of, science
 from experiments.landscape.experiment import TaskConfig
 from lora_theory.store.layout import Layout
 
@@ -38,12 +38,17 @@ class CoordinatesConfig:
     widths: tuple[int, ...] = science(
         Rule(
             "must be at least three ascending integers from 2 to 1000000",
-            lambda v: len(v) > 2 and v[0] > 1 and list(v) == sorted(set(v)),
+            lambda v: len(v) > 2 and v[0] > 1 and v[-1] <= 10**6 and list(v) == sorted(set(v)),
         )
     )
     seeds: int = science(integer(2, 10**5))
     steps: int = science(integer(1, 100))
     eta: float = science(schema.rate())
+
+    def __post_init__(self) -> None:
+        if self.rank > self.widths[0]:
+            at_most = f"must be at most the least width = {self.widths[0]}"
+            raise ConfigError("coordinates.rank", at_most, self.rank)
 
 
 class Check(NamedTuple):
@@ -95,19 +100,11 @@ def _start(init: str) -> Any:
 
 def _setup(asked: CoordinatesConfig) -> Any:
     """(width, key) -> (model, x, y), both factors drawn."""
-    build = registry.MODELS[asked.model].schema
-    known = {field.name for field in dataclasses.fields(build)}
-    options: dict[str, Any] = {
-        "rank": asked.rank,
-        "gamma": asked.gamma,
-        "alpha": 1.0,
-        "init": "both",
-    }
+    options = {"rank": asked.rank, "gamma": asked.gamma, "alpha": 1.0, "init": "both"}
     task = {"n_train": asked.task.n_train, "n_test": asked.task.n_test}
 
     def setup(width: int, key: Any) -> tuple[Any, Any, Any]:
-        given = {name: value for name, value in options.items() if name in known}
-        config = build(name=asked.model, width=width, **given)
+        config = registry.model_config(asked.model, width=width, **options)
         model, data = registry.draw(config, asked.task.name, task)(key)
         return model, data.x_train, data.y_train
 

@@ -25,6 +25,7 @@ from experiments.scaling.config import (
     rates,
 )
 from experiments.scaling.coordinates import Check
+from experiments.scaling.families import preconditioned
 from lora_theory.stats.landscapes import CURVES
 from lora_theory.store.dataset import Layout, assemble
 from lora_theory.store.provenance import Provenance
@@ -198,19 +199,9 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
 
 
 def model_of(sweep: SweepConfig, piece: Piece) -> ModelConfig:
-    """The config of the model of one piece: what its schema has of what the sweep varies."""
-    build = registry.MODELS[sweep.model].schema
-    varied: dict[str, Any] = {
-        "width": piece.width,
-        "init": piece.init,
-        "rank": piece.rank,
-        "alpha": 1.0,
-        "gamma": piece.gamma,
-        "rho": piece.rho,
-        "weight": sweep.weight,
-    }
-    known = {field.name for field in dataclasses.fields(build)}
-    return build(name=sweep.model, **{k: v for k, v in varied.items() if k in known})
+    """The config of the model of one piece."""
+    varied = piece._asdict()
+    return registry.model_config(sweep.model, alpha=1.0, weight=sweep.weight, **varied)
 
 
 def _problem(piece: Piece, cfg: ScalingConfig) -> "Problem":
@@ -227,7 +218,7 @@ def _curvature(problem: "Problem", piece: Piece, cfg: ScalingConfig) -> np.ndarr
 
     asked = cfg.sweeps[piece.sweep].curvature
     adam = None
-    if piece.optimizer == "adam":
+    if preconditioned(piece.optimizer):
         adam = Adam(asked.eta / piece.width, asked.eta, asked.steps, eps=cfg.adam_eps)
     loss = registry.resolve(registry.LOSSES["mse"])
     found = curvature(problem, loss=loss, iterations=asked.iterations, adam=adam)

@@ -25,6 +25,7 @@ class Family(NamedTuple):
         sizes: (W,) the widths or ranks that were run.
         seeds: how many each has.
         data: the data set of all, with the dimensions that vary.
+        apart: which of rank, γ and ρ other families have others of, so that the name says it.
     """
 
     over: Over
@@ -36,14 +37,27 @@ class Family(NamedTuple):
     sizes: np.ndarray
     seeds: tuple[int, ...]
     data: "Dataset"
+    apart: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        words = f"{self.optimizer}, {INIT_NAMES[self.init]}"
-        if self.over == "n":
-            return words
-        multiplier = f"r^−{self.gamma:g}" if self.gamma else "1"
-        variance = f", B's variance r^{self.rho:g}".replace("-", "−") if self.rho else ""
-        return f"{words}, multiplier {multiplier}{variance}, n = {self.other}"
+        return ", ".join([f"{self.optimizer}, {INIT_NAMES[self.init]}", *self._fixed()])
+
+    def _fixed(self) -> Iterator[str]:
+        """What of the rank, the multiplier, B's variance and the width does not vary."""
+        ranks = self.over == "r"
+        if "r" in self.apart and not ranks:
+            yield f"r = {self.other}"
+        if ranks or "gamma" in self.apart:
+            yield f"multiplier r^−{self.gamma:g}" if self.gamma else "multiplier 1"
+        if (ranks and self.rho) or "rho" in self.apart:
+            yield f"B's variance r^{self.rho:g}".replace("-", "−") if self.rho else "B's variance 1"
+        if ranks:
+            yield f"n = {self.other}"
+
+    @property
+    def preconditioned(self) -> bool:
+        """Whether its curvature is that of the Hessian as Adam preconditions it."""
+        return preconditioned(self.optimizer)
 
     @property
     def log2_sizes(self) -> np.ndarray:
@@ -107,6 +121,11 @@ class Family(NamedTuple):
         return tuple(found)
 
 
+def preconditioned(optimizer: str) -> bool:
+    """Whether curvature is measured as Adam preconditions it; else it is the Hessian's own."""
+    return optimizer == "adam"
+
+
 def _around(line: Line) -> Landscape:
     losses = np.full((*line.losses.shape, line.eta.size), np.inf)
     places = np.arange(line.eta.size)
@@ -117,6 +136,7 @@ def _around(line: Line) -> Landscape:
 def families(data: "Dataset") -> Iterator[Family]:
     """Over widths where there are several, and over ranks where there are."""
     fixed = ("optimizer", "init", "gamma", "rho")
+    apart = tuple(dim for dim in ("r", "gamma", "rho") if data.sizes[dim] > 1)
     for over, other in (("n", "r"), ("r", "n")):
         if data.sizes[over] < 2:
             continue
@@ -133,4 +153,5 @@ def families(data: "Dataset") -> Iterator[Family]:
                 at[over].values,
                 tuple(map(int, seeds)),
                 at,
+                apart if over == "n" else (),
             )

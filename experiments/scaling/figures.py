@@ -9,7 +9,7 @@ import numpy as np
 from experiments.scaling.families import Family
 from experiments.scaling.fits import Measured, usable
 from experiments.scaling.gains import Gains
-from experiments.scaling.verdicts import Verdict, collapsed
+from experiments.scaling.verdicts import Verdict, collapsed, undetermined
 from lora_theory.plots.collapse import collapse_figure
 from lora_theory.plots.exponents import Exponents, Mark, forest
 from lora_theory.plots.gain import Gained, gain_figure
@@ -56,16 +56,20 @@ def _figures(
         yield "transfer", transfer_figure(carried, what=what)
         panels = {str(m.family): list(_exponents(m, cfg)) for m, _ in over}
         yield "exponents", forest(panels, over="n")
-    curved = [_curved(m, cfg) for m, _ in over if m.family.log2_curvature()]
+    curved = [_curved(m, cfg) for m, _ in over if m.curved]
     if curved:
         yield "curvature", curvature_figure(curved)
-    ranks = [m for m, _ in found if m.family.over == "r"]
+    ranks: dict[str, list[Measured]] = {}
+    for m, _ in found:
+        if m.family.over == "r":
+            at = f"{m.family.optimizer}, {INIT_NAMES[m.family.init]}, n = {m.family.other}"
+            ranks.setdefault(at, []).append(m)
+    for k, (at, of) in enumerate(ranks.items(), 1):
+        which, title = f"_{k}" if len(ranks) > 1 else "", f"one shared rate, {at}"
+        yield f"ranks{which}", rank_figure([_ranked(m, cfg) for m in of], title=title, what=what)
     if ranks:
-        first = ranks[0].family
-        title = f"one shared rate, {first.optimizer}, {_init(first)}, n = {first.other}"
-        yield "ranks", rank_figure([_ranked(m, cfg) for m in ranks], title=title, what=what)
-        panels = {f"{first.optimizer}, {_init(first)}": [_of_rank(m, cfg) for m in ranks]}
-        yield "exponents", forest(panels, over="r")
+        panels = {at: [_of_rank(m, cfg) for m in of] for at, of in ranks.items()}
+        yield "exponents_r" if over else "exponents", forest(panels, over="r")
 
 
 def _moving(measured: Measured, cfg: "ScalingConfig") -> Moving:
@@ -107,13 +111,14 @@ def _carried(measured: Measured, gained: Gains, cfg: "ScalingConfig") -> Carried
 def _curved(measured: Measured, cfg: "ScalingConfig") -> Curved:
     family, decide = measured.family, cfg.decide
     gd = family.optimizer == "gd"
+    of = "largest eigenvalues, " if family.preconditioned else "largest eigenvalues at the start"
     return Curved(
         str(family),
         family.log2_sizes,
         family.log2_curvature(),
         measured.scalings[decide.curve, decide.quantile],
         _GD_BOUND if gd else None,
-        "largest eigenvalues at the start" if gd else "largest eigenvalues, preconditioned",
+        of + "preconditioned" if family.preconditioned else of,
     )
 
 
@@ -128,10 +133,6 @@ def _ranked(measured: Measured, cfg: "ScalingConfig") -> Ranked:
         verdict.predicted,
         str(verdict.outcome),
     )
-
-
-def _init(family: Family) -> str:
-    return str(family).split(", ")[1]
 
 
 def _variance(family: Family) -> str:
@@ -186,10 +187,10 @@ def _between(measured: Measured, what: str, decide: "DecideConfig") -> Iterator[
     """One exponent of the collapse of each two neighbouring sizes."""
     ends = itertools.pairwise(measured.family.sizes)
     for (n, m), pair in zip(ends, measured.pairs, strict=True):
-        known = {name: numbers for name, numbers, _ in collapsed(pair, measured.moves, decide)}
-        value, low, high = known[what]
-        narrow = high - low <= decide.widest
-        yield Mark(f"{n} → {m}", value, low, high, "", narrow, False, "flat")
+        found = {name: numbers for name, numbers, _ in collapsed(pair, measured.moves, decide)}
+        value, low, high = found[what]
+        known = not undetermined(pair, what, (value, low, high), decide.widest)
+        yield Mark(f"{n} → {m}", value, low, high, "", known, False, "flat")
 
 
 # --- The coordinate check ---

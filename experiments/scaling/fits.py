@@ -123,14 +123,21 @@ def _collapse(
         sweep.log2_widths,
         given=given,
         judge=judge,
-        resamples=decide.resamples if decides else decide.resamples // 4,
+        resamples=decide.resamples if decides else decide.beside,
         confidence=1 - (1 - decide.confidence) / 2,
     )
 
 
 def trained(sweep: Sweep) -> np.ndarray:
-    """(W,) whether a width has any run with both rates positive that has not diverged."""
-    return np.array([np.isfinite(land.positive.losses).any() for land in sweep.lands])
+    """(W,) whether a width has any run with both rates positive that has not diverged, and a loss
+    at t = 0 to compare it with.
+    """
+    return np.array(
+        [
+            np.isfinite(land.positive.losses).any() and np.isfinite(land.start).any()
+            for land in sweep.lands
+        ]
+    )
 
 
 def variations(family: Family, cfg: "ScalingConfig") -> dict[str, Collapse]:

@@ -3,7 +3,7 @@ and figures.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,15 +44,13 @@ class Gains(NamedTuple):
 def gains(family: Family, cfg: "ScalingConfig") -> Gains:
     """All of it."""
     decide, found = cfg.decide, Gains()
+    drawn: dict[str, Any] = {"resamples": decide.resamples, "confidence": decide.confidence}
     if family.over != "n":
         return found
     judge, sweep = Judge(decide.quantile), family.sweep(decide.curve, decide.t)
     if len(family.sizes) > 1:
         rules = {name: rule for name, rule in RULES.items() if rule.shared or family.plane}
-        moved = {
-            name: transfer(sweep, rule, judge, resamples=decide.resamples)
-            for name, rule in rules.items()
-        }
+        moved = {name: transfer(sweep, rule, judge, **drawn) for name, rule in rules.items()}
         found = found._replace(transfers=moved)
     if not family.plane:
         return found
@@ -61,14 +59,14 @@ def gains(family: Family, cfg: "ScalingConfig") -> Gains:
     for w, (land, line) in enumerate(zip(sweep.lands, sweep.shared, strict=True)):
         curves = family.losses(decide.curve, w)[..., :stop]
         steps = family.steps[:stop]
-        quick.append(speed_up(land, curves, steps, judge, line, resamples=decide.resamples))
+        quick.append(speed_up(land, curves, steps, judge, line, **drawn))
     return found._replace(
         searches=tuple(
-            search(land, line, judge, resamples=decide.resamples)
+            search(land, line, judge, **drawn)
             for land, line in zip(sweep.lands, sweep.shared, strict=True)
         ),
         speed_ups=tuple(quick),
-        larger=tuple(map(larger_b, sweep.lands)),
+        larger=tuple(larger_b(land, confidence=decide.confidence) for land in sweep.lands),
         wider=_wider(family, cfg, sweep) if len(family.sizes) > 1 else (),
     )
 
@@ -90,5 +88,7 @@ def _wider(family: Family, cfg: "ScalingConfig", sweep: Sweep) -> tuple[Wider, .
             break
         i = int(np.flatnonzero(carried)[0])
         curves.append(family.losses(decide.curve, w)[odd, i, best.j, :stop])
-    found: tuple[Wider, ...] = wider(sweep.log2_widths[: len(curves)], tuple(curves))
+    found: tuple[Wider, ...] = wider(
+        sweep.log2_widths[: len(curves)], tuple(curves), confidence=decide.confidence
+    )
     return found

@@ -80,9 +80,8 @@ def _wider_lines(gain: Gains) -> Iterator[str]:
 
 def _control_lines(family: Family, cfg: "ScalingConfig") -> Iterator[str]:
     land = family.land(cfg.decide.curve, cfg.decide.t, 0)
-    draws = cfg.decide.resamples // 4
     window = family.log2_sizes, (land.eta_a, land.eta_b), family.seeds
-    for control in controls(*window, resamples=draws):
+    for control in controls(*window, resamples=cfg.decide.beside):
         yield from str(control).splitlines()
 
 
@@ -122,7 +121,8 @@ def _pair(fit: Collapse) -> str:
 
 def _verdict_lines(measured: Measured, cfg: "ScalingConfig", *, all_of: bool) -> Iterator[str]:
     """Of all losses, steps and judges, or of what decides and is predicted."""
-    yield f"exponents in {measured.family.over}: predicted, measured [95 %], verdict"
+    confidence = f"intervals of {100 * cfg.decide.confidence:g} %"
+    yield f"exponents in {measured.family.over}: predicted, measured, verdict ({confidence})"
     for v in measured.verdicts:
         if all_of or (v.decides and v.predicted is not None):
             yield "  " + verdict_line(v)

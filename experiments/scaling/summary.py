@@ -10,7 +10,7 @@ import numpy as np
 from experiments.scaling.fits import Measured
 from lora_theory.stats.collapse import log_losses, mean_map
 from lora_theory.stats.intervals import quantile
-from lora_theory.stats.landscapes import CURVES
+from lora_theory.stats.landscapes import CURVES, Landscape
 
 if TYPE_CHECKING:
     from experiments.scaling.config import ScalingConfig
@@ -50,12 +50,18 @@ def _family(measured: Measured, cfg: "ScalingConfig") -> dict[str, Any]:
                 "eta_b": sweep.lands[0].eta_b.tolist(),
             }
             found[curve] = _maps([land.losses for land in sweep.lands])
-            means = [mean_map(log_losses(land)) for land in sweep.lands]
-            found[curve]["mean"] = _plain(np.round(means, 2).tolist())
+            found[curve]["mean"] = [_mean(land) for land in sweep.lands]
         if sweep.lines:
             found["eta"] = sweep.lines[0].eta.tolist()
             found[f"line_{curve}"] = _maps([line.losses for line in sweep.lines])
     return found
+
+
+def _mean(land: Landscape) -> Any:
+    """The map that is collapsed; null if the loss at t = 0 is finite in no seed."""
+    if not np.isfinite(land.start).any():
+        return None
+    return _plain(np.round(mean_map(log_losses(land)), 2).tolist())
 
 
 def _maps(losses: list[np.ndarray]) -> dict[str, Any]:

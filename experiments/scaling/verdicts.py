@@ -12,6 +12,7 @@ from lora_theory.stats.collapse import Collapse
 from lora_theory.stats.equivalence import compare, within
 from lora_theory.stats.landscapes import Judge
 from lora_theory.stats.places import NAMES
+from lora_theory.stats.scaling import sized
 from lora_theory.terms import Outcome
 from lora_theory.theory.scalings import Moves
 
@@ -74,6 +75,21 @@ def collapsed(
         yield "c_a + c_b", total, float(sum(known.collapse))
 
 
+def undetermined(
+    fitted: Collapse, what: str, numbers: tuple[float, float, float], widest: float
+) -> tuple[str, ...]:
+    """Why exponents of a collapse are not known; empty if they are."""
+    value, low, high = numbers
+    if not np.isfinite(value):
+        return ("flat", f"{fitted.cells} cells count")
+    if np.isnan(high - low):
+        return ("undetermined", "no interval over seeds")
+    # Along a valley of the product the sum is known where one exponent alone is not.
+    if all(fitted.pinned) if "+" in what else fitted.pinned[what == "c_b"]:
+        return ("undetermined", "the window allows no other")
+    return ("undetermined",) if high - low > widest else ()
+
+
 def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[Verdict]:
     """All of a family; `primary`: of the sweep that decides."""
     decide, seeds = cfg.decide, min(found.family.seeds)
@@ -82,9 +98,9 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
         decides = (curve, t) == (decide.curve, decide.t)
         where = f"{curve.removesuffix('_loss')}, t = {t}"
         lost = found.family.log2_sizes[~trained(found.family.sweep(curve, t))]
-        gaps = tuple(f"{found.family.over} = 2^{n:g} left out: all diverged" for n in lost)
+        gaps = tuple(f"{found.family.over} = {sized(n)} left out: all diverged" for n in lost)
         for what, numbers, predicted in collapsed(fitted, found.moves, decide):
-            wide = numbers[2] - numbers[1] > decide.widest
+            why = undetermined(fitted, what, numbers, decide.widest)
             yield _verdict(
                 name,
                 f"collapse {what}",
@@ -93,7 +109,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
                 predicted,
                 decide.collapse_margin,
                 seeds,
-                ("undetermined",) if wide else (),
+                why,
                 gaps,
                 decides,
                 primary and decides,
@@ -123,8 +139,11 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
 
 def _curved_verdicts(found: Measured, decide: "DecideConfig") -> Iterator[Verdict]:
     """Largest eigenvalues by block; a block that is exactly 0 is said in words."""
-    known = found.moves.curvature if found.moves else {}
-    adam = found.family.optimizer in ("adam", "adamw")
+    adam = found.family.preconditioned
+    # Of sign updates and AdamW, the Hessian's own curvature is measured, and not predicted.
+    known = (
+        found.moves.curvature if found.moves and (adam or found.family.optimizer == "gd") else {}
+    )
     where = "as Adam preconditions it" if adam else "at the start"
     for block, slope in found.curved.items():
         what = "λ_max A / λ_max B" if block == "ratio" else f"λ_max {block}"

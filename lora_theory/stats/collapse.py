@@ -45,6 +45,8 @@ class Collapse(NamedTuple):
         draws: (resamples, 2) the exponents of other draws of the seeds.
         seeds: of the width with the fewest.
         placed: the coarseness of either exponent, that of maps known on a grid.
+        pinned: whether the window decides an exponent: the best fit, or that of more draws than
+            the interval leaves out, lies on the border of what leaves enough cells to compare.
     """
 
     exponents: Exponents
@@ -55,6 +57,7 @@ class Collapse(NamedTuple):
     draws: np.ndarray = np.empty((0, 2))
     seeds: int = 0
     placed: Exponents = (0.0, 0.0)
+    pinned: tuple[bool, bool] = (False, False)
 
     def interval(
         self, weights: Exponents, confidence: float = CONFIDENCE
@@ -80,16 +83,21 @@ class Collapse(NamedTuple):
         return value, float(low - coarse), float(high + coarse)
 
     def determined(self, widest: float = 1.0) -> tuple[bool, bool]:
-        """Whether each exponent has an interval no wider than this."""
+        """Whether each exponent has an interval no wider than this, and the window allows more."""
         a, b = (high - low <= widest for low, high in zip(self.low, self.high, strict=True))
-        return bool(a), bool(b)
+        return bool(a) and not self.pinned[0], bool(b) and not self.pinned[1]
 
 
 def log_losses(land: Landscape) -> np.ndarray:
     """log2 of the losses, (S, G_a, G_b), each at most that seed's loss at t = 0, as is a diverged
     run: finite everywhere.
+
+    Raises:
+        ValueError: the loss at t = 0 is finite in no seed.
     """
     known = np.isfinite(land.start)
+    if not known.any():
+        raise ValueError("land: no seed has a finite loss at t = 0")
     start = np.where(known, land.start, land.start[known].max())
     capped = np.minimum(land.losses, start[:, None, None])
     return np.log2(np.maximum(capped, np.finfo(float).tiny))
@@ -154,22 +162,28 @@ def collapse(
         return Collapse(nothing, nothing, nothing, {}, int(steep.sum()))
     family = _Family(maps, steep, widths, steps, np.array([len(log) for log in logs]))
     best = family.fit()
+    pinned = np.array(family.pinned(best))
     found, fewest = np.empty((0, 2)), min(len(log) for log in logs)
     if resamples and fewest > 1:
         draws = resampled_seeds(max(len(log) for log in logs), resamples)
 
-        def refit(draw: np.ndarray) -> Exponents:
-            return family.of(np.stack([judge(drawn(log, draw)) for log in logs])).fit(best)
+        def refit(draw: np.ndarray) -> tuple[Exponents, tuple[bool, bool]]:
+            other = family.of(np.stack([judge(drawn(log, draw)) for log in logs]))
+            fitted = other.fit(best)
+            return fitted, other.pinned(fitted)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets other threads run.
-            found = np.array(list(pool.map(refit, draws)))
+            fits, borders = zip(*pool.map(refit, draws), strict=True)
+        found = np.array(fits)
+        pinned |= np.mean(borders, axis=0) > (1 - confidence) / 2
     scalings = {"fit": best, "none": (0.0, 0.0), **(given or {})}
     axes = np.where(np.array(maps.shape[1:]) > 1, 0.0, np.nan)  # One row says nothing of c_a.
     exponents = float(best[0] + axes[0]), float(best[1] + axes[1])
     nothing = (np.nan, np.nan)
     left, cells = family.variance_left(scalings), int(steep.sum())
     coarse_a, coarse_b = (_PLACED * step / float(widths[-1] - widths[0]) for step in steps)
-    fit = Collapse(exponents, nothing, nothing, left, cells, found, fewest, (coarse_a, coarse_b))
+    placed, border = (coarse_a, coarse_b), (bool(pinned[0]), bool(pinned[1]))
+    fit = Collapse(exponents, nothing, nothing, left, cells, found, fewest, placed, border)
     _, low_a, high_a = fit.interval((1, 0), confidence)
     _, low_b, high_b = fit.interval((0, 1), confidence)
     return fit._replace(low=(low_a, low_b), high=(high_a, high_b))
@@ -215,6 +229,16 @@ class _Family(NamedTuple):
             best = np.array([axis_a[i], axis_b[j]])
             reach = round(step / following)
         return round(float(best[0]), 3) + 0.0, round(float(best[1]), 3) + 0.0
+
+    def pinned(self, at: Exponents) -> tuple[bool, bool]:
+        """Whether either exponent lies on the border of those that leave enough to compare."""
+        around = np.array([-_STEPS[-1], 0.0, _STEPS[-1]])
+        misfit = self._misfit(at[0] + around, at[1] + around)
+        lost = ~np.isfinite(misfit)
+        ends = [abs(value) > _BOUND - _STEPS[-1] for value in at]
+        a, b = lost[[0, 2], 1].any(), lost[1, [0, 2]].any()
+        rows, columns = self.maps.shape[1:]
+        return bool(rows > 1 and (a or ends[0])), bool(columns > 1 and (b or ends[1]))
 
     def variance_left(self, scalings: Mapping[str, Exponents]) -> dict[str, float]:
         """The misfit of each scaling in units of twice the variance, on cells that all compare."""

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import bdtr, betaincinv, ndtri, stdtrit
 
 CONFIDENCE = 0.95
+_FEWEST_CROSSED = 6  # Two halves of fewer than three seeds hardly change when drawn anew.
 
 
 class Interval(NamedTuple):
@@ -191,7 +192,7 @@ def crossed(
         statistic: over the last axis, of all seeds' values.
         resamples: draws of seeds; a seed stays in its half.
         confidence: of the interval; it is NaN if the values of more than (1 − confidence)/2 of the
-            draws are.
+            draws are, or if a half has fewer than three seeds.
 
     Raises:
         ValueError: fewer than two seeds.
@@ -211,7 +212,7 @@ def crossed(
     middle = turns(*halves(seeds))
     drawn_halves = ((at[at % 2 == 0], at[at % 2 == 1]) for at in resampled_seeds(seeds, resamples))
     found = np.array([turns(*at) for at in drawn_halves if at[0].size and at[1].size])
-    if not len(found):
+    if seeds < _FEWEST_CROSSED or not len(found):
         return Interval(middle, np.full_like(middle, np.nan), np.full_like(middle, np.nan))
     tail = (1 - confidence) / 2
     known = ~np.isnan(found)

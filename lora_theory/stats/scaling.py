@@ -229,6 +229,9 @@ def _optimum_place(
                 why.append(f"the {100 * REGIONS[-1]:g} % region reaches {where}")
             elif share > fit.tail:
                 why.append(f"draws have it at {where}")
+    lost = np.isnan(fit.found[w])
+    if np.isfinite(fit.values[w]) and lost.size and lost.mean() > fit.tail:
+        why.append("draws have none")
     inside = not any(sample.sides[axis] for axis in axes)
     return Place(*fit.place(w), around.best[k], around.regions[k], inside, tuple(why))
 
@@ -292,7 +295,7 @@ def _exponent(
     reasons: dict[str, list[str]] = {}
     gaps: dict[str, list[str]] = {}
     for w, place in enumerate(places):
-        name = f"2^{fit.widths[w]:g}"
+        name = sized(fit.widths[w])
         for reason in place.open:
             reasons.setdefault(reason, []).append(name)
         if w not in used:
@@ -314,6 +317,15 @@ def _exponent(
     pairs = tuple(fit.slope(np.array(pair), step) for pair in itertools.pairwise(used))
     widths = tuple(float(n) for n in fit.widths[used])
     return Exponent(value, low, high, status, tuple(why), widths, left_out, pairs)
+
+
+def sized(log2: float) -> str:
+    """A width or rank in words.
+
+    >>> sized(6.0), sized(np.log2(100))
+    ('2^6', '100')
+    """
+    return f"2^{log2:g}" if float(log2).is_integer() else f"{2.0**log2:g}"
 
 
 def _step(sweep: Sweep, name: Quantity) -> float:

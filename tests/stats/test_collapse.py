@@ -266,3 +266,22 @@ def test_an_axis_of_one_cell_leaves_the_other_its_interval():
     assert np.isfinite(found.interval((1, 0))).all()
     assert np.isnan(found.interval((0, 1))).all()
     assert np.isnan(found.interval((1, 1))).all()
+
+
+@pytest.mark.parametrize(("rows", "known"), [(2, False), (ROWS, True)])
+def test_what_the_window_decides_is_not_determined(rows, known):
+    """With two cells of η_A only |c_a| up to some overlap leaves anything to compare: the best of
+    these is on the border of them in every draw, and its interval would be tiny.
+    """
+    logs = [log[:, -rows - 2 : -2] for log in family(np.random.default_rng(0), (-1, 0), 24)]
+    found = collapse(logs, WIDTHS, resamples=40)
+    assert found.pinned[0] == (not known)
+    assert known == (found.pinned == (False, False))
+    assert found.determined()[0] == known
+    assert not known or found.low[0] <= -1 <= found.high[0]
+
+
+def test_losses_without_a_start_are_refused():
+    lost = Landscape(np.ones((2, 3, 3)), np.full(2, np.inf), np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match="no seed has a finite loss at t = 0"):
+        log_losses(lost)

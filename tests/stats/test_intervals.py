@@ -258,3 +258,12 @@ def test_few_seeds_are_stretched():
         stats.t.ppf(0.975, 7) / stats.norm.ppf(0.975) * (8 / 7) ** 0.5
     )
     assert few_seeds(8, 0.99) > few_seeds(8)
+
+
+@pytest.mark.parametrize(("seeds", "known"), [(2, False), (3, False), (5, False), (6, True)])
+def test_halves_of_fewer_than_three_seeds_have_no_interval(seeds, known):
+    """Two seeds are drawn anew to the same two, and an interval of width 0 would hold anything."""
+    values = np.random.default_rng(0).normal(size=(seeds, 4))
+    found = crossed(chosen(values), seeds, resamples=40)
+    assert np.isfinite(found.mean)
+    assert (found.low < found.high) == known

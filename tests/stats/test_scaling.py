@@ -242,3 +242,15 @@ def test_what_can_not_be_fitted_is_said():
             scaling(Sweep(np.array(widths), sweep.lands))
     few = scaling(sweep.of_widths([0, 3]), resamples=2)
     assert {at.status for at in few.exponents.values()} == {"no fit"}
+
+
+def test_a_width_that_many_draws_lose_is_said():
+    """Six of thirteen seeds diverge in every cell: a third of the draws has no optimum there."""
+
+    def mostly(losses, of):
+        return np.where(np.arange(len(losses))[:, None, None] < of, INF, losses)
+
+    sweep = moving((-1, 0), seeds=(13,) * 4, noise=0.1)
+    for of, why in ((6, ("draws have none (n = 2^8)",)), (1, ())):
+        found = scaling(changed(sweep, 1, lambda v, of=of: mostly(v, of)), resamples=100)
+        assert found.exponents["eta_a"].why == why

@@ -99,7 +99,7 @@ def test_intervals_of_losses_cover():
 
 
 def test_fewer_seeds_at_a_width():
-    found = transfer(moving((-1, 0), seeds=(12, 12, 5)), Rule(-1, 0), resamples=20)
+    found = transfer(moving((-1, 0), seeds=(12, 12, 6)), Rule(-1, 0), resamples=20)
     assert np.isfinite([at.lost for at in found]).all()
 
 

@@ -1,11 +1,13 @@
 """What a sweep over widths is made of: rates, cells, kept steps; which fields decide results."""
 
 import dataclasses
+import re
 
 import numpy as np
+import pytest
 from sweeps import small
 
-from experiments.lab.schema import Role, having, roles
+from experiments.lab.schema import ConfigError, Role, having, roles
 from experiments.scaling.config import (
     ScalingConfig,
     kept_steps,
@@ -53,3 +55,46 @@ def test_what_decides_verdicts_decides_no_result():
     plain = having(small(), Role.SCIENCE)["sweeps"]["two_layer"]
     assert plain["task"] == {"name": "sine", "n_train": 40, "n_test": 16}
     assert plain["seeds"] == [6, 6, 4]
+
+
+REFUSED = {
+    "seeds of one": (["seeds=[1,1,1]"], "sweeps.two_layer.seeds: must be integers from 2 to"),
+    "seeds beyond": (["seeds=[1000000,6,4]"], "sweeps.two_layer.seeds: must be integers from 2"),
+    "widths beyond": (["widths=[8,16,10000000]"], "must be ascending integers from 2 to 1000000"),
+    "nothing varies": (["widths=[8]", "seeds=[4]"], "widths: must be at least two where there is"),
+    "no line": (
+        ["log2_a=[-8,-6]", "log2_b=[-4,-2]", "line=null"],
+        "sweeps.two_layer.line: must be given where the axes share no two rates",
+    ),
+    "init": (["init=[both,A]"], "sweeps.two_layer.init: must be both below a ReLU with W* = 0"),
+    "no rank": (
+        ["model=linear", "init=[A]", "rank=[1,2]"],
+        "sweeps.two_layer.rank: must be one value: model linear has none",
+    ),
+    "no weight": (
+        ["model=feature_layer", "weight=random"],
+        "sweeps.two_layer.weight: must be zero for feature_layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_sweep_that_can_not_be_run_or_judged_is_refused_before(name):
+    overrides, message = REFUSED[name]
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        small(*(f"sweeps.two_layer.{override}" for override in overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["decide.resamples=15"], "decide.resamples: must be at least 16 for decide.confidence"),
+        (["decide.confidence=0.9"], "decide.resamples: must be at least 80 for"),
+        (["adam_eps=1e-50"], "adam_eps: must be between 1e-30 and 1e+30"),
+        (["coordinates.rank=65"], "coordinates.rank: must be at most the least width = 64"),
+        (["coordinates.widths=[64,128,10000000]"], "coordinates.widths: must be at least three"),
+    ],
+)
+def test_what_would_fail_late_or_mislead_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        small(*overrides)

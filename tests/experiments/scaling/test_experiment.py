@@ -144,10 +144,10 @@ def test_a_width_with_fewer_seeds_was_not_run_and_has_not_diverged(data):
 
 def test_the_first_seeds_are_those_of_one_list(finished, data, tmp_path):
     """Another first seed is the same seed of the list, at the same bits."""
-    options = ["first_seed=2", "sweeps.two_layer.widths=[8]", "sweeps.two_layer.seeds=[1]"]
+    options = ["first_seed=2", "sweeps.two_layer.widths=[8,16]", "sweeps.two_layer.seeds=[2,2]"]
     cfg = small(*options)
     (part,) = Width().plan(cfg)
-    (piece,) = part.pieces.values()
+    piece = next(p for p in part.pieces.values() if (p.width, p.seed) == (8, 2))
     Width().start(cfg)
     found = Width().run(piece, cfg)
     np.testing.assert_array_equal(found["test_loss"][0], data.test_loss.sel(n=8, seed=2))

@@ -117,3 +117,12 @@ def test_curvature_is_of_the_seeds_that_every_width_has():
     assert "ratio" not in zero
     assert np.isneginf(zero["B"]).all()
     assert only(known()).log2_curvature() == {}
+
+
+def test_families_over_widths_that_differ_in_rank_have_names_of_their_own():
+    data = grown(grown(grown(known(), "r", [4, 8]), "gamma", [0.0, 1.0]), "rho", [0.0, -1.0])
+    names = [str(f) for f in families(data)]
+    assert len(set(names)) == len(names)
+    assert "gd, both random, r = 8, multiplier r^−1, B's variance 1" in names
+    # Control: what does not vary is not said.
+    assert [str(f) for f in families(known())] == ["gd, both random"]

@@ -21,6 +21,7 @@ DECIDE = SimpleNamespace(
     place_margin=0.2,
     widest=1.0,
     resamples=20,
+    beside=5,
     confidence=0.95,
 )
 CFG = SimpleNamespace(decide=DECIDE, times=(5,))

@@ -8,7 +8,7 @@ import xarray as xr
 from experiments.scaling.families import families
 from experiments.scaling.gains import RULES, gains
 
-DECIDE = SimpleNamespace(curve="test_loss", t=5, quantile=0.5, resamples=4)
+DECIDE = SimpleNamespace(curve="test_loss", t=5, quantile=0.5, resamples=4, confidence=0.5)
 CFG = SimpleNamespace(decide=DECIDE)
 RATES = 2.0 ** np.arange(-6.0, 1)
 

@@ -63,3 +63,11 @@ def test_a_line_alone_is_kept_without_a_plane():
     (family,) = text["families"]
     assert "test_loss" not in family
     assert len(family["line_test_loss"]["0.5"][0]) == len(LINE)
+
+
+def test_a_size_without_any_finite_start_has_no_mean_map():
+    data = known(widths=(16, 32, 64), seeds=(6, 6, 6))
+    lost = data.test_loss.where((data.n != 32) | (data.step != 0))
+    found, _ = kept(data.assign(test_loss=lost))
+    means = found["families"][0]["test_loss"]["mean"]
+    assert [mean is not None for mean in means] == [True, False, True]

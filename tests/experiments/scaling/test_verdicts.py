@@ -199,3 +199,60 @@ def test_the_careful_judge_is_shown_beside_and_decides_nothing():
     same = dataclasses.replace(CFG, decide=dataclasses.replace(CFG.decide, quantile=CAREFUL))
     found = measure(found.family, "x", "two_layer", same)
     assert all("75 %" in v.where for v in found.verdicts if v.what == "λ*")
+
+
+def curved(optimizer):
+    """Curvature that grows as n in A and not in B."""
+    data = known(widths=(16, 32, 64), seeds=(6, 6, 6), optimizer=optimizer, init="A")
+    n = data.n.values[:, None, None, None]
+    noise = 2 ** (0.01 * np.random.default_rng(0).normal(size=(6, 1, 1)))
+    values = np.where([[True], [False], [True]], n, 1) * noise * np.ones(2)
+    with_ends = data.assign(
+        curvature=((*data.ran.dims, "block", "end"), values + 0 * data.ran.values[..., None, None])
+    )
+    with_ends = with_ends.assign_coords(block=["A", "B", "both"], end=["least", "largest"])
+    found = measure(only(with_ends), "x", "feature_layer", CFG)
+    return {v.what: v for v in found.verdicts if v.what.startswith("λ_max")}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "where", "predicted"),
+    [
+        ("adam", "as Adam preconditions it", 1.0),
+        ("adamw", "at the start", None),
+        ("sign", "at the start", None),
+    ],
+)
+def test_curvature_is_judged_where_it_was_measured_as_predicted(optimizer, where, predicted):
+    found = curved(optimizer)["λ_max A"]
+    assert (found.where, found.predicted) == (where, predicted)
+    assert found.outcome == ("" if predicted is None else "holds")
+
+
+FLAT = Collapse((np.nan, np.nan), (np.nan, np.nan), (np.nan, np.nan), {}, 3)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "note"),
+    [
+        (FLAT, "flat; 3 cells count"),
+        (fit((-1.0, 0.0), np.nan), "undetermined; no interval over seeds"),
+        (
+            fit((-1.0, 0.0), 0.01)._replace(pinned=(True, False)),
+            "undetermined; the window allows no other",
+        ),
+        (fit((-1.0, 0.0), 3.0), "undetermined"),
+    ],
+)
+def test_a_collapse_that_says_nothing_is_undetermined_and_says_why(fitted, note):
+    a, _ = judged({("test_loss", 10): fitted})
+    assert (a.determined, a.note, a.outcome) == (False, note, "undecided")
+
+
+def test_a_window_that_decides_one_exponent_says_something_of_the_sum():
+    family = only(known(optimizer="adam", init="B"))
+    for pinned, known_sum in (((True, False), True), ((True, True), False)):
+        draws = np.full((20, 2), -0.5)
+        fitted = fit((-0.5, -0.5), 0.01)._replace(pinned=pinned, draws=draws, seeds=6)
+        *_, total = judged({("test_loss", 10): fitted}, family=family)
+        assert total.determined == known_sum
