@@ -35,13 +35,13 @@ optimum: $(READY) ## Where the optimum lies: 96 seeds on a coarser grid: results
 claims: $(READY) ## Every claim of the theory, measured: results/claims, figures/{fig1,phase,exponents,slopes}
 	$(BIN)/python -m experiments.claims
 
-width: $(READY) ## The landscape over widths and ranks, planned for half an hour: results/width, figures/width_*
+width: $(READY) ## The landscape over widths and ranks, 27 minutes: results/width, figures/width_*
 	$(BIN)/python -m experiments.width
 
 width-quick: $(READY) ## The same as a first look, one minute: results/width_quick, figures/width_quick_*
 	$(BIN)/python -m experiments.width_quick
 
-width-all: $(READY) ## The same with all seeds, inits and ranks, planned for three hours: results/width_all, figures/width_all_*
+width-all: $(READY) ## The same with all seeds, inits and ranks, two and a quarter hours: results/width_all, figures/width_all_*
 	$(BIN)/python -m experiments.width_all
 
 test: check ## Linter, type checker, tests, doctests and notebooks

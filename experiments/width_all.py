@@ -1,6 +1,6 @@
-"""The width sweeps with all seeds, inits and ranks; parts of an hour or less, run one by one.
+"""The width sweeps with all seeds, inits and ranks; parts of an hour at most, run one by one.
 
-python -m experiments.width_all                            # all of it: planned for three hours
+python -m experiments.width_all                            # all of it: two and a quarter hours
 python -m experiments.width_all 'part=[layer_adam]'        # one part
 """
 
