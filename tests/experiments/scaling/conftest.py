@@ -8,7 +8,14 @@ from sweeps import small
 
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
+from experiments.scaling import figures
 from experiments.width import Width
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figures: other tests look at them, and they take seconds."""
+    monkeypatch.setattr(figures, "of_sweep", lambda *of: {})
 
 
 @pytest.fixture(scope="session")

@@ -226,7 +226,9 @@ def trained(monkeypatch):
     return ran
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(finished, monkeypatch, trained, tmp_path, capfd):
+def test_a_stopped_run_goes_on_to_the_same_bytes(
+    undrawn, finished, monkeypatch, trained, tmp_path, capfd
+):
     """One of the pieces that it left is damaged meanwhile: that one is computed again."""
     reference = (finished[0] / "results" / FILE).read_bytes()
     files = stopped_after(monkeypatch, tmp_path, 7)
@@ -238,7 +240,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(finished, monkeypatch, trained,
     assert not list(tmp_path.glob(".*pieces*"))
 
 
-def test_pieces_of_other_versions_are_not_taken_up(finished, monkeypatch, trained, tmp_path, capfd):
+def test_pieces_of_other_versions_are_not_taken_up(
+    undrawn, finished, monkeypatch, trained, tmp_path, capfd
+):
     stopped_after(monkeypatch, tmp_path, 2)
     versions = origin.library_versions
     monkeypatch.setattr(origin, "library_versions", lambda: versions() | {"numpy": "0.1"})
@@ -274,7 +278,7 @@ def test_results_of_another_config_in_one_folder_are_refused_by_key(override, ke
         run(folder, small(override))
 
 
-def test_another_sweep_or_judge_is_the_same_results(finished, trained, capsys, tmp_path):
+def test_another_sweep_or_judge_is_the_same_results(undrawn, finished, trained, capsys, tmp_path):
     """Control: what is not of this sweep refuses nothing and trains nothing."""
     shutil.copytree(finished[0] / "results", tmp_path / "results")
     cfg = small("sweeps.layer_sign.seeds=[9,9,9,9,9,9,9]", "decide.quantile=0.6", "replot=true")
