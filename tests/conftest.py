@@ -2,9 +2,12 @@
 annotations of arrays are checked at run time.
 """
 
+import atexit
 import fcntl
 import os
 import pkgutil
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -13,6 +16,20 @@ import pytest
 
 import lora_theory
 
+# What one process of a session has compiled, no other compiles: neither xdist's other worker nor
+# the commands that tests start. It ends with the session.
+COMPILED = "JAX_COMPILATION_CACHE_DIR"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ[COMPILED] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ[COMPILED], ignore_errors=True)
+KEPT = {
+    COMPILED: os.environ[COMPILED],
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+jax.config.update("jax_compilation_cache_dir", KEPT[COMPILED])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_x64", False)
@@ -42,8 +59,9 @@ def devices():
 
 @pytest.fixture(scope="session")
 def environment():
-    """The environment of a user's process: nothing of this session's own settings."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "HYDRA_"))}
+    """The environment of a user's process: of this session only what it has compiled."""
+    own = ("JAX_", "XLA_", "HYDRA_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(own)} | KEPT
 
 
 @pytest.fixture(scope="session")
