@@ -60,8 +60,10 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
     return Report(
         short,
         figures.of_sweep(name, list(zip(found, also, strict=True)), cfg, prefix),
-        texts={f"{name}.md": "\n".join(full) + "\n"},
-        kept={f"{prefix}_{name}.json": summary(title, found, cfg)},
+        kept={  # Beside the figures: what decides moves both, and no result.
+            f"{prefix}_{name}.md": "\n".join(full) + "\n",
+            f"{prefix}_{name}.json": summary(title, found, cfg),
+        },
     )
 
 
@@ -95,7 +97,7 @@ def of_coordinates(data: "Dataset", prefix: str) -> Report:
         full += [f"## {init}, {scaling}", "", "```", table.summary(), "```", ""]
     lines = [f"coordinates: n = {_list(data.n.values)}; {len(data.seed)} seeds"]
     drawn = figures.of_coordinates(found, prefix)
-    return Report(lines, drawn, texts={"coordinates.md": "\n".join(full)})
+    return Report(lines, drawn, kept={f"{prefix}_coordinates.md": "\n".join(full)})
 
 
 def _list(values: object) -> str:
@@ -184,6 +186,8 @@ def _transfer_lines(family: Family, gained: Gains) -> Iterator[str]:
         cells = [
             at.gap
             if np.isnan(at.lost.mean)
+            else f"{float(at.lost.mean):+.2f} no interval"
+            if np.isnan(at.lost.low)
             else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*map(float, at.lost))
             for at in found
         ]

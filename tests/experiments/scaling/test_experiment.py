@@ -282,9 +282,16 @@ def test_another_sweep_or_judge_is_the_same_results(undrawn, finished, trained, 
     """Control: what is not of this sweep refuses nothing and trains nothing."""
     shutil.copytree(finished[0] / "results", tmp_path / "results")
     cfg = small("sweeps.layer_sign.seeds=[9,9,9,9,9,9,9]", "decide.quantile=0.6", "replot=true")
-    run(tmp_path / "results", cfg)
+    results = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    conduct(Width(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
     assert trained == []
     assert "60 % quantile" in capsys.readouterr().out
+    assert "60 % quantile" in (tmp_path / "figures/width_two_layer.md").read_text()
+    # Beside the results nothing is written that a judge decides.
+    after = {
+        path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()
+    }
+    assert after == results
 
 
 def test_every_sweep_of_the_config_has_a_plan_that_can_be_written():

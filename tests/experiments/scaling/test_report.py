@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 def said(data, name="two_layer", cfg=CFG):
     """The report as one text: what is printed and what is written."""
     found = report.of_sweep(name, data, cfg, "width")
-    return "\n".join([*found.lines, *found.texts.values()])
+    return "\n".join([*found.lines, *found.kept.values()])
 
 
 def lines_of(text, start):
