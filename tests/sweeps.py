@@ -23,6 +23,7 @@ SMALL = [
     "decide.sweep=two_layer",
     "part=[two_layer]",
     "engine.devices=1",
+    "dpi=40",
     "sweeps.two_layer.task={n_train:40,n_test:16}",
     "sweeps.two_layer.widths=[8,16,32]",
     "sweeps.two_layer.seeds=[6,6,4]",
