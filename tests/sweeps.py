@@ -15,8 +15,7 @@ DECIDE = [
     "steps=10",
     "times=[2,5,10]",
     "decide.t=10",
-    "decide.resamples=20",
-    "decide.confidence=0.5",
+    "decide.resamples=160",
 ]
 SMALL = [
     *DECIDE,

@@ -13,7 +13,7 @@ from experiments import registry
 from experiments.lab import schema
 from experiments.lab.schema import ConfigError, ascending, integer, science
 from experiments.landscape.experiment import pairs, powers_of_2
-from lora_theory.stats.collapse import Collapse, collapse, log_losses
+from lora_theory.stats.collapse import SAID, Collapse, collapse, log_losses
 from lora_theory.stats.equivalence import Comparison, within
 from lora_theory.stats.landscapes import Judge, Landscape, Line, judged_alike
 from lora_theory.stats.places import NAMES, Quantity
@@ -206,10 +206,9 @@ class Families:
 
     def _collapsing(self, case: Collapsing, confidence: float) -> Iterator[Found]:
         fit = self._collapse(case.family)
-        weights = {"c_a": (1.0, 0.0), "c_b": (0.0, 1.0), "c_a + c_b": (1.0, 1.0)}
         for name, exponent in case.predicted.items():
-            numbers = fit.interval(weights[name], confidence)
-            gap = "" if np.isfinite(numbers).all() else f"flat: {fit.cells} cells differ"
+            numbers = fit.interval(SAID[name], confidence)
+            gap = fit.unknown(SAID[name], numbers)
             yield self._exponent(case, name, f"{name} = {exponent}", float(exponent), numbers, gap)
 
     def _collapse(self, family: Family) -> Collapse:

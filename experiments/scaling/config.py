@@ -101,7 +101,7 @@ class DecideConfig:
     place_margin: float = drawing(positive())
     quantile: float = drawing(number(0.01, 0.99))
     widest: float = drawing(positive())
-    resamples: int = drawing(integer(1, 10**5))
+    resamples: int = drawing(integer(20, 10**5))
     confidence: float = drawing(number(0.5, 0.9999))
 
     @property
@@ -229,9 +229,9 @@ def _check_model(name: str, sweep: SweepConfig) -> None:
 
 
 def _shared(sweep: SweepConfig) -> bool:
-    """Whether the axes have a line of one rate, which takes two."""
-    (low_a, high_a), (low_b, high_b) = sweep.log2_a or (0, 0), sweep.log2_b or (0, 0)
-    return min(high_a, high_b) > max(low_a, low_b)
+    """Whether the axes have a line of one rate, which takes two of them besides 0."""
+    eta_a, eta_b, _ = rates(sweep)
+    return len(np.intersect1d(eta_a, eta_b)) > 2
 
 
 def _falling(values: tuple[int, ...]) -> bool:

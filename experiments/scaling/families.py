@@ -55,11 +55,6 @@ class Family(NamedTuple):
             yield f"n = {self.other}"
 
     @property
-    def preconditioned(self) -> bool:
-        """Whether its curvature is that of the Hessian as Adam preconditions it."""
-        return preconditioned(self.optimizer)
-
-    @property
     def log2_sizes(self) -> np.ndarray:
         """log2 of the widths or ranks."""
         return np.asarray(np.log2(self.sizes))

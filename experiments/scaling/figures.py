@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.scaling.families import Family
+from experiments.scaling.families import Family, preconditioned
 from experiments.scaling.fits import Measured, usable
 from experiments.scaling.gains import Gains
-from experiments.scaling.verdicts import Verdict, collapsed, undetermined
+from experiments.scaling.verdicts import Verdict, collapsed
 from lora_theory.plots.collapse import collapse_figure
 from lora_theory.plots.exponents import Exponents, Mark, forest
 from lora_theory.plots.gain import Gained, gain_figure
 from lora_theory.plots.scaling import Moving, maps_over_widths
 from lora_theory.plots.sizes import Curved, coordinate_figure, curvature_figure
 from lora_theory.plots.transfer import Carried, Ranked, rank_figure, transfer_figure
+from lora_theory.stats.collapse import SAID
 from lora_theory.stats.slopes import Table
 from lora_theory.terms import INIT_NAMES
 
@@ -110,15 +111,14 @@ def _carried(measured: Measured, gained: Gains, cfg: "ScalingConfig") -> Carried
 
 def _curved(measured: Measured, cfg: "ScalingConfig") -> Curved:
     family, decide = measured.family, cfg.decide
-    gd = family.optimizer == "gd"
-    of = "largest eigenvalues, " if family.preconditioned else "largest eigenvalues at the start"
+    adam = preconditioned(family.optimizer)
     return Curved(
         str(family),
         family.log2_sizes,
         family.log2_curvature(),
         measured.scalings[decide.curve, decide.quantile],
-        _GD_BOUND if gd else None,
-        of + "preconditioned" if family.preconditioned else of,
+        _GD_BOUND if family.optimizer == "gd" else None,
+        "largest eigenvalues, preconditioned" if adam else "largest eigenvalues at the start",
     )
 
 
@@ -189,7 +189,7 @@ def _between(measured: Measured, what: str, decide: "DecideConfig") -> Iterator[
     for (n, m), pair in zip(ends, measured.pairs, strict=True):
         found = {name: numbers for name, numbers, _ in collapsed(pair, measured.moves, decide)}
         value, low, high = found[what]
-        known = not undetermined(pair, what, (value, low, high), decide.widest)
+        known = not pair.unknown(SAID[what], (value, low, high), decide.widest)
         yield Mark(f"{n} → {m}", value, low, high, "", known, False, "flat")
 
 

@@ -16,6 +16,7 @@ from lora_theory.stats.collapse import Collapse
 from lora_theory.stats.controls import controls
 from lora_theory.stats.places import NAMES, OPTIMA
 from lora_theory.stats.scaling import Place
+from lora_theory.stats.transfer import Transfer
 from lora_theory.store.dataset import config_of
 
 if TYPE_CHECKING:
@@ -183,12 +184,11 @@ def _transfer_lines(family: Family, gained: Gains) -> Iterator[str]:
         return
     yield f"transfer from n = {family.sizes[0]}: log2 loss above that of tuning anew at each width"
     for name, found in gained.transfers.items():
-        cells = [
-            at.gap
-            if np.isnan(at.lost.mean)
-            else f"{float(at.lost.mean):+.2f} no interval"
-            if np.isnan(at.lost.low)
-            else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*map(float, at.lost))
-            for at in found
-        ]
-        yield f"  {name:<26}" + " ".join(f"{cell:>20}" for cell in cells)
+        yield f"  {name:<26}" + " ".join(f"{_lost(at):>20}" for at in found)
+
+
+def _lost(at: Transfer) -> str:
+    value, low, high = map(float, at.lost)
+    if np.isnan(value):
+        return at.gap
+    return f"{value:+.2f} " + ("no interval" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.scaling.families import Family
+from experiments.scaling.families import Family, preconditioned
 from experiments.scaling.fits import Measured, fits, trained
-from lora_theory.stats.collapse import Collapse
+from lora_theory.stats.collapse import SAID, Collapse
 from lora_theory.stats.equivalence import compare, within
 from lora_theory.stats.landscapes import Judge
 from lora_theory.stats.places import NAMES
@@ -75,21 +75,6 @@ def collapsed(
         yield "c_a + c_b", total, float(sum(known.collapse))
 
 
-def undetermined(
-    fitted: Collapse, what: str, numbers: tuple[float, float, float], widest: float
-) -> tuple[str, ...]:
-    """Why exponents of a collapse are not known; empty if they are."""
-    value, low, high = numbers
-    if not np.isfinite(value):
-        return ("flat", f"{fitted.cells} cells count")
-    if np.isnan(high - low):
-        return ("undetermined", "no interval over seeds")
-    # Along a valley of the product the sum is known where one exponent alone is not.
-    if all(fitted.pinned) if "+" in what else fitted.pinned[what == "c_b"]:
-        return ("undetermined", "the window allows no other")
-    return ("undetermined",) if high - low > widest else ()
-
-
 def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[Verdict]:
     """All of a family; `primary`: of the sweep that decides."""
     decide, seeds = cfg.decide, min(found.family.seeds)
@@ -100,7 +85,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
         lost = found.family.log2_sizes[~trained(found.family.sweep(curve, t))]
         gaps = tuple(f"{found.family.over} = {sized(n)} left out: all diverged" for n in lost)
         for what, numbers, predicted in collapsed(fitted, found.moves, decide):
-            why = undetermined(fitted, what, numbers, decide.widest)
+            unknown = fitted.unknown(SAID[what], numbers, decide.widest)
             yield _verdict(
                 name,
                 f"collapse {what}",
@@ -109,7 +94,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
                 predicted,
                 decide.collapse_margin,
                 seeds,
-                why,
+                ("undetermined", unknown) if unknown else (),
                 gaps,
                 decides,
                 primary and decides,
@@ -139,7 +124,7 @@ def _verdicts(found: Measured, cfg: "ScalingConfig", primary: bool) -> Iterator[
 
 def _curved_verdicts(found: Measured, decide: "DecideConfig") -> Iterator[Verdict]:
     """Largest eigenvalues by block; a block that is exactly 0 is said in words."""
-    adam = found.family.preconditioned
+    adam = preconditioned(found.family.optimizer)
     # Of sign updates and AdamW, the Hessian's own curvature is measured, and not predicted.
     known = (
         found.moves.curvature if found.moves and (adam or found.family.optimizer == "gd") else {}

@@ -58,18 +58,23 @@ def collapse_figure(families: Sequence[Moving], *, what: str) -> Figure:
 
 
 def _cuts(row: np.ndarray, family: Moving) -> None:
-    octaves = np.asarray(family.sweep.log2_widths, float)
     lands = [land.positive for land in family.sweep.lands]
+    colours = size_colours(len(lands))
+    # A loss at t = 0 that is finite in no seed caps nothing: such a width has no map.
+    known = [w for w, land in enumerate(lands) if np.isfinite(land.start).any()]
+    if not known:
+        return
+    octaves, colours = family.sweep.log2_widths[known], [colours[w] for w in known]
     axes = np.log2(lands[0].eta_a), np.log2(lands[0].eta_b)
-    maps = [mean_map(log_losses(land)) for land in lands]
-    middle = len(lands) // 2
+    maps = [mean_map(log_losses(lands[w])) for w in known]
+    middle = len(maps) // 2
     best = np.unravel_index(np.argmin(maps[middle]), maps[middle].shape)
     low, high = min(float(at.min()) for at in maps), max(float(at.max()) for at in maps)
     for k, ax in enumerate(row):
         along, c = k // 2, family.scaled if k % 2 else (0.0, 0.0)
         fixed, place = 1 - along, int(best[1 - along])
         missing = []
-        for w, (at, colour) in enumerate(zip(maps, size_colours(len(maps)), strict=True)):
+        for w, (at, colour) in enumerate(zip(maps, colours, strict=True)):
             step = float(np.diff(axes[fixed]).mean())
             cell = place + round(c[fixed] * (octaves[w] - octaves[middle]) / step)
             if 0 <= cell < len(axes[fixed]):

@@ -21,6 +21,9 @@ from lora_theory.stats.intervals import CONFIDENCE, drawn, few_seeds, resampled_
 from lora_theory.stats.landscapes import Landscape
 
 Exponents = tuple[float, float]
+# What is said of a collapse: name -> weights of c_a and c_b. The sum alone is known where the map
+# is one of η_A · η_B.
+SAID: dict[str, Exponents] = {"c_a": (1.0, 0.0), "c_b": (0.0, 1.0), "c_a + c_b": (1.0, 1.0)}
 
 _BOUND = 2.0  # Exponents from −2 to 2 are tried …
 _STEPS = (0.25, 0.1, 0.04, 0.015, 0.005)  # … at first so far apart, then nearer to the best.
@@ -82,10 +85,34 @@ class Collapse(NamedTuple):
         coarse = float(np.dot(self.placed, np.abs(weights)))
         return value, float(low - coarse), float(high + coarse)
 
+    def unknown(
+        self, weights: Exponents, interval: tuple[float, float, float], widest: float = 1.0
+    ) -> str:
+        """Why w_a c_a + w_b c_b is not determined; empty if it is.
+
+        Args:
+            weights: w_a, w_b.
+            interval: what `interval` gives for them.
+            widest: an interval that is wider determines nothing.
+        """
+        value, low, high = interval
+        if not np.isfinite(value):
+            return f"flat: {self.cells} cells differ"
+        if np.isnan(high - low):
+            return "no interval over seeds"
+        # Along a valley of the product the sum is known where one exponent alone is not.
+        if all(pinned for pinned, w in zip(self.pinned, weights, strict=True) if w):
+            return "the window allows no other"
+        return f"the interval is {high - low:.2f} wide" if high - low > widest else ""
+
     def determined(self, widest: float = 1.0) -> tuple[bool, bool]:
-        """Whether each exponent has an interval no wider than this, and the window allows more."""
-        a, b = (high - low <= widest for low, high in zip(self.low, self.high, strict=True))
-        return bool(a) and not self.pinned[0], bool(b) and not self.pinned[1]
+        """Whether each exponent is determined; see `unknown`."""
+        both = zip(self.exponents, self.low, self.high, strict=True)
+        a, b = (
+            not self.unknown(SAID[name], ends, widest)
+            for name, ends in zip(("c_a", "c_b"), both, strict=True)
+        )
+        return a, b
 
 
 def log_losses(land: Landscape) -> np.ndarray:

@@ -66,3 +66,14 @@ def test_the_variance_left_is_what_was_given():
 def test_where_nothing_was_compared_it_says_so(left, words):
     (text,) = row((-1.0, 0.0), left=left)[4].texts
     assert text.get_text() == words
+
+
+def test_a_width_without_any_finite_loss_at_the_start_is_left_out():
+    found = moving((-1.0, 0.0))
+    lost = found.sweep.lands[2]._replace(start=np.full(4, np.inf))
+    sweep = found.sweep._replace(lands=(*found.sweep.lands[:2], lost))
+    axes = collapse.collapse_figure([found._replace(sweep=sweep)], what="loss").axes[:4]
+    assert [len(ax.lines) for ax in axes] == [2, 2, 2, 2]
+    nothing = sweep._replace(lands=(lost,) * 3)
+    axes = collapse.collapse_figure([found._replace(sweep=nothing)], what="loss").axes[:4]
+    assert [len(ax.lines) for ax in axes] == [0, 0, 0, 0]

@@ -88,8 +88,9 @@ def test_a_sweep_that_can_not_be_run_or_judged_is_refused_before(name):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["decide.resamples=15"], "decide.resamples: must be at least 16 for decide.confidence"),
-        (["decide.confidence=0.9"], "decide.resamples: must be at least 80 for"),
+        (["decide.resamples=19"], "decide.resamples: must be an integer from 20 to"),
+        (["decide.resamples=159"], "decide.resamples: must be at least 160 for decide.confidence"),
+        (["decide.confidence=0.99"], "decide.resamples: must be at least 800 for"),
         (["adam_eps=1e-50"], "adam_eps: must be between 1e-30 and 1e+30"),
         (["coordinates.rank=65"], "coordinates.rank: must be at most the least width = 64"),
         (["coordinates.widths=[64,128,10000000]"], "coordinates.widths: must be at least three"),

@@ -43,5 +43,6 @@ def test_nothing_is_judged_when_it_is_fitted():
     found = fits(only(known()), "two_layer", CFG)
     assert found.verdicts == ()
     assert [float(c) for c in found.moves.collapse] == [-1, 0]
-    assert found.collapses["test_loss", 10].draws.shape == (20, 2)
-    assert found.collapses["train_loss", 10].draws.shape == (5, 2)  # A quarter: it decides nothing.
+    assert found.collapses["test_loss", 10].draws.shape == (160, 2)
+    # Of what decides nothing, a quarter.
+    assert found.collapses["train_loss", 10].draws.shape == (40, 2)

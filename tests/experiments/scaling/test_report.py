@@ -8,7 +8,6 @@ from experiments.scaling import report
 from experiments.scaling.verdicts import Verdict
 
 CFG = small()
-pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def said(data, name="two_layer", cfg=CFG):

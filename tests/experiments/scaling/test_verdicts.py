@@ -235,13 +235,13 @@ FLAT = Collapse((np.nan, np.nan), (np.nan, np.nan), (np.nan, np.nan), {}, 3)
 @pytest.mark.parametrize(
     ("fitted", "note"),
     [
-        (FLAT, "flat; 3 cells count"),
+        (FLAT, "undetermined; flat: 3 cells differ"),
         (fit((-1.0, 0.0), np.nan), "undetermined; no interval over seeds"),
         (
             fit((-1.0, 0.0), 0.01)._replace(pinned=(True, False)),
             "undetermined; the window allows no other",
         ),
-        (fit((-1.0, 0.0), 3.0), "undetermined"),
+        (fit((-1.0, 0.0), 3.0), "undetermined; the interval is 6.00 wide"),
     ],
 )
 def test_a_collapse_that_says_nothing_is_undetermined_and_says_why(fitted, note):
