@@ -103,7 +103,7 @@ def bench(cfg: BenchConfig, folders: Folders) -> None:
 
 def problem(cfg: BenchConfig, width: int) -> Any:
     """Seed 0 of the paper's setting at a width: model and data."""
-    from lora_theory.train.keys import seed_key
+    from lora_theory.keys import seed_key
 
     config = dataclasses.replace(cfg.model, width=width)
     options = {"n_train": cfg.n_train, "n_test": cfg.n_test}

@@ -232,7 +232,6 @@ def draw(
         task: a name of `TASKS`; None for the model's own.
         options: n_train, n_test and what else the task takes.
     """
-    import jax
 
     from lora_theory.train.sweep import Problem
 
@@ -240,8 +239,7 @@ def draw(
     drawn = functools.partial(resolve(TASKS[task or MODELS[config.name].task]), inputs, **options)
 
     def problem(key: "PRNGKey") -> "Problem":
-        key_data, key_model = jax.random.split(key)
-        return Problem(build_model(config, key_model), drawn(key=key_data))
+        return Problem(build_model(config, key), drawn(key=key))
 
     return problem
 

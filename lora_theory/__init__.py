@@ -3,11 +3,12 @@
 | package | what is in it |
 |---|---|
 | `terms`, `arrays` | the words and the symbols |
+| `keys` | from a seed to everything random |
 | `theory` | what is said: exponents, update rules, claims, regions |
 | `exact` | models that are solved rather than trained: the scalar map of eq. 2 |
 | `adapters` | the LoRA layer, `lora_plus`, which leaf is A and which is B |
 | `models`, `data` | the toy models and their tasks |
-| `train` | devices, keys, the sweep engine, the coordinate check |
+| `train` | devices, the sweep engine, the coordinate check |
 | `stats` | intervals, slopes, equivalence, landscapes |
 | `store` | files, pieces, data sets, provenance |
 | `plots` | figures |

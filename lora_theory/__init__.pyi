@@ -3,6 +3,9 @@ from lora_theory.adapters.layer import LoRA as LoRA
 from lora_theory.adapters.lora_plus import lora_plus as lora_plus
 from lora_theory.data.synthetic import linear_task as linear_task
 from lora_theory.data.synthetic import sine_task as sine_task
+from lora_theory.keys import data_key as data_key
+from lora_theory.keys import model_key as model_key
+from lora_theory.keys import seed_key as seed_key
 from lora_theory.models.toys import FeatureLayerToy as FeatureLayerToy
 from lora_theory.models.toys import LayerToy as LayerToy
 from lora_theory.models.toys import LinearToy as LinearToy
@@ -22,7 +25,6 @@ from lora_theory.theory.rules import LINEAR_GD as LINEAR_GD
 from lora_theory.theory.rules import TWO_LAYER_GD as TWO_LAYER_GD
 from lora_theory.train.coordinates import coordinate_check as coordinate_check
 from lora_theory.train.coordinates import deltas as deltas
-from lora_theory.train.keys import seed_key as seed_key
 from lora_theory.train.sweep import sweep_cells as sweep_cells
 
 __version__: str

@@ -94,8 +94,8 @@ def measure(window: Window, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
     """
     import jax
 
+    from lora_theory.keys import seed_key
     from lora_theory.train.devices import resolve_policy, start_devices
-    from lora_theory.train.keys import seed_key
     from lora_theory.train.sweep import sweep_cells
 
     family, at = window.family, cfg.landscapes[window.family.model]

@@ -284,7 +284,7 @@ def powers_of_2(ends: tuple[int, ...], per_octave: int = 1) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _problem(model: ModelConfig, task: TaskConfig, seed: int) -> "Problem":
-    from lora_theory.train.keys import seed_key
+    from lora_theory.keys import seed_key
 
     return drawn(model, task)(seed_key(seed))
 

@@ -205,7 +205,7 @@ def model_of(sweep: SweepConfig, piece: Piece) -> ModelConfig:
 
 
 def _problem(piece: Piece, cfg: ScalingConfig) -> "Problem":
-    from lora_theory.train.keys import seed_key
+    from lora_theory.keys import seed_key
 
     sweep = cfg.sweeps[piece.sweep]
     problem: Problem = drawn(model_of(sweep, piece), sweep.task)(seed_key(piece.seed))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lora_theory.arrays import Array, Float, PRNGKey
+from lora_theory.keys import model_key
 from lora_theory.terms import Init
 
 
@@ -55,7 +56,7 @@ class LoRA(nnx.Module):
         weight: W* (m, n), or None for W* = 0.
         axis: where the features of an input are: 0 (samples are columns, Z (n, N), as in the paper)
             or -1 (samples come first, Z (…, n), as in most networks).
-        key: PRNG key of the initial factors.
+        key: PRNG key of the initial factors, or a pair of keys, of A and of B.
 
     Raises:
         ValueError: a size below 1, r > min(n, m), an unknown init, a W* of another shape, or an
@@ -83,7 +84,7 @@ class LoRA(nnx.Module):
         rho: float = 0.0,
         weight: Float[Array, "m n"] | None = None,
         axis: int = 0,
-        key: PRNGKey,
+        key: PRNGKey | tuple[PRNGKey, PRNGKey],
     ):
         if min(in_features, out_features, rank) < 1:
             raise ValueError(
@@ -106,7 +107,7 @@ class LoRA(nnx.Module):
                 raise ValueError(f"{name}: must be finite (got {exponent})")
         if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"alpha: must be positive and finite (got {alpha})")
-        key_a, key_b = jax.random.split(key)
+        key_a, key_b = key if isinstance(key, tuple) else jax.random.split(model_key(key))
         a = jax.random.normal(key_a, (rank, in_features)) / jnp.sqrt(in_features)
         b = jax.random.normal(key_b, (out_features, rank))
         if rho != 0:

@@ -1,4 +1,7 @@
-"""The synthetic tasks and their squared losses, in the one form that the engine trains on."""
+"""The synthetic tasks and their squared losses, in the one form that the engine trains on.
+
+A task draws from the half of its key that is for data (`keys.data_key`).
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lora_theory.arrays import Array, Float, Inputs, Outputs, PRNGKey
+from lora_theory.keys import data_key
 
 
 class Data(NamedTuple):
@@ -61,7 +65,7 @@ def sine_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data:
     ((5, 1000), (100,))
     """
     _check_sizes(inputs, n_train, n_test)
-    x = jax.random.normal(key, (inputs, n_train + n_test))
+    x = jax.random.normal(data_key(key), (inputs, n_train + n_test))
     return _split(x, jnp.sin(x.mean(axis=0)), n_train)
 
 
@@ -81,7 +85,7 @@ def linear_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data
     (64, 1)
     """
     _check_sizes(inputs, n_train, n_test)
-    key_x, key_v = jax.random.split(key)
+    key_x, key_v = jax.random.split(data_key(key))
     x = jax.random.normal(key_x, (inputs, n_train + n_test))
     v = jax.random.normal(key_v, (inputs,)) / jnp.sqrt(inputs)
     return _split(x, v @ x, n_train)
@@ -104,7 +108,7 @@ def signs_task(
     [2.0, 2.0, 2.0]
     """
     _check_sizes(inputs, n_train, n_test)
-    key_x, key_y, key_test = jax.random.split(key, 3)
+    key_x, key_y, key_test = jax.random.split(data_key(key), 3)
     key_x_test, key_y_test = jax.random.split(key_test)
     x_train = jax.random.normal(key_x, (inputs, n_train))
     x_test = jax.random.normal(key_x_test, (inputs, n_test))

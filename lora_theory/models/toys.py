@@ -4,10 +4,11 @@ A LoRA layer on frozen features stands between the last two: the inputs of the t
 without the activation above the layer.
 
 A model is an NNX module of two parts, f(x) = readout(features(x)): `features` holds what is
-frozen, so the engine computes it once, and `readout` holds every trained factor.
+frozen, so the engine computes it once, and `readout` holds every trained factor. Weights are drawn
+from the half of the key that is for models (`keys.model_key`).
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from flax import nnx
 
 from lora_theory.adapters.layer import Frozen, LoRA
 from lora_theory.arrays import Array, Features, Float, Inputs, Outputs, PRNGKey
+from lora_theory.keys import model_key
 from lora_theory.models.relu_readout import relu_readout
 from lora_theory.terms import PRETRAINED, Init, Pretrained
 
@@ -46,7 +48,7 @@ class LinearToy(nnx.Module):
     """
 
     def __init__(self, width: int, *, init: Init, key: PRNGKey):
-        self.lora = LoRA(width, 1, 1, init=init, key=key)
+        self.lora = LoRA(width, 1, 1, init=init, key=_pair(model_key(key)))
 
     def features(self, x: Inputs) -> Features:
         """Z = x: nothing comes before the adapter."""
@@ -92,10 +94,12 @@ class LayerToy(nnx.Module):
         rho: float = 0.0,
         key: PRNGKey,
     ):
+        options = {"alpha": alpha, "gamma": gamma, "init": init, "rho": rho}
+        self._draw(width, rank, options, model_key(key))
+
+    def _draw(self, width: int, rank: int, options: dict[str, Any], key: PRNGKey) -> None:
         key_lora, key_out = jax.random.split(key)
-        self.lora = LoRA(
-            width, width, rank, alpha=alpha, gamma=gamma, init=init, rho=rho, key=key_lora
-        )
+        self.lora = LoRA(width, width, rank, **options, key=_pair(key_lora))
         self.w_out = Frozen(jax.random.normal(key_out, (width,)) / width)
 
     def features(self, x: Inputs) -> Features:
@@ -144,8 +148,9 @@ class FeatureLayerToy(LayerToy):
         rho: float = 0.0,
         key: PRNGKey,
     ):
-        key_in, key_layer = jax.random.split(key)
-        super().__init__(width, rank, alpha=alpha, gamma=gamma, init=init, rho=rho, key=key_layer)
+        key_in, key_layer = jax.random.split(model_key(key))
+        options = {"alpha": alpha, "gamma": gamma, "init": init, "rho": rho}
+        self._draw(width, rank, options, key_layer)
         self.w_in = _w_in(inputs, width, key_in)
 
     def features(self, x: Inputs) -> Features:
@@ -202,6 +207,7 @@ class TwoLayerToy(nnx.Module):
     ):
         if weight not in PRETRAINED:
             raise ValueError(f"weight: must be one of {', '.join(PRETRAINED)} (got {weight!r})")
+        key = model_key(key)
         key_in, key_lora, key_out = jax.random.split(key, 3)
         self.w_in = _w_in(inputs, width, key_in)
         self.w_out = Frozen(jax.random.normal(key_out, (width,)) / jnp.sqrt(width))
@@ -219,7 +225,7 @@ class TwoLayerToy(nnx.Module):
             init=init,
             rho=rho,
             weight=pretrained,
-            key=key_lora,
+            key=_pair(key_lora),
         )
 
     def features(self, x: Inputs) -> Features:
@@ -252,6 +258,12 @@ class TwoLayerToy(nnx.Module):
             return features, None
         z, offset = jnp.split(features, 2)
         return z, offset
+
+
+def _pair(key: PRNGKey) -> tuple[PRNGKey, PRNGKey]:
+    """The keys of A and of B."""
+    key_a, key_b = jax.random.split(key)
+    return key_a, key_b
 
 
 def _w_in(inputs: int, width: int, key: PRNGKey) -> Frozen:

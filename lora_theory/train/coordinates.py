@@ -16,8 +16,8 @@ from flax import nnx
 
 from lora_theory.adapters.layer import FactorA, FactorB, LayerInput, LoRA
 from lora_theory.arrays import Array, Outputs, PRNGKey
+from lora_theory.keys import seed_key
 from lora_theory.stats.slopes import Table
-from lora_theory.train.keys import seed_key
 
 Setup = Callable[..., tuple[Any, Any, Any]]
 LossFn = Callable[[Any, Any], Any]
@@ -127,7 +127,8 @@ def coordinate_check(
     samples; what is exactly 0 stays exactly 0, with logarithm −inf.
 
     Args:
-        setup: (width, key) -> (model, x, y), traceable in the key.
+        setup: (width, key) -> (model, x, y), traceable in the key. Models and tasks of this library
+            take the key itself; what is drawn by hand takes `data_key(key)` or `model_key(key)`.
         optimizer: (*rates) -> optax transformation, as `functools.partial(lora_plus, base=…)`.
         rates: width -> its rates, as `lambda n: (0.5 / n, 0.5)`.
         widths: ascending integers; a slope needs three.
@@ -147,12 +148,11 @@ def coordinate_check(
             LoRA layers.
         EpsilonError: Adam's ε is too large for the gradients at the largest width.
 
-    >>> import functools, jax, optax
+    >>> import functools, optax
     >>> from lora_theory import LinearToy, linear_task, lora_plus
     >>> def setup(n, key):
-    ...     key_data, key_model = jax.random.split(key)
-    ...     data = linear_task(n, 1, 1, key=key_data)
-    ...     return LinearToy(n, init="A", key=key_model), data.x_train, data.y_train
+    ...     data = linear_task(n, 1, 1, key=key)
+    ...     return LinearToy(n, init="A", key=key), data.x_train, data.y_train
     >>> sgd = functools.partial(lora_plus, base=optax.sgd)
     >>> table = coordinate_check(setup, sgd, lambda n: (0.5 / n, 0.5), [64, 256, 1024], seeds=4)
     >>> str(table.slope("delta1", 1))  # B = 0: A does not move at first
@@ -193,12 +193,11 @@ def coordinate_checks(
     Returns:
         A table for each variant.
 
-    >>> import functools, jax, optax
+    >>> import functools, optax
     >>> from lora_theory import LinearToy, linear_task, lora_plus
     >>> def setup(n, key):
-    ...     key_data, key_model = jax.random.split(key)
-    ...     data = linear_task(n, 1, 1, key=key_data)
-    ...     return LinearToy(n, init="both", key=key_model), data.x_train, data.y_train
+    ...     data = linear_task(n, 1, 1, key=key)
+    ...     return LinearToy(n, init="both", key=key), data.x_train, data.y_train
     >>> sgd = functools.partial(lora_plus, base=optax.sgd)
     >>> rates = lambda n: (0.5 / n, 0.5)
     >>> variants = [Variant(rates, lambda n: (1, 0)), Variant(rates, lambda n: (1, 1))]

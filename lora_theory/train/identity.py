@@ -8,9 +8,9 @@ import optax
 from flax import nnx
 
 from lora_theory.adapters.lora_plus import lora_plus
+from lora_theory.keys import data_key, seed_key
 from lora_theory.models.toys import LinearToy
 from lora_theory.train.coordinates import half_mse
-from lora_theory.train.keys import seed_key
 
 _WIDTH = 64
 _ETA_A, _ETA_B = 0.01, 0.2
@@ -33,9 +33,9 @@ def identity_gap(contributions: Sequence[str], seeds: int) -> float:
     gaps = []
     with jax.enable_x64(True):
         for seed in range(seeds):
-            key_x, key_model = jax.random.split(seed_key(seed))
-            x, y = jax.random.normal(key_x, (_WIDTH, 1)), jnp.array([2.0])
-            model = LinearToy(_WIDTH, init="both", key=key_model)
+            key = seed_key(seed)
+            x, y = jax.random.normal(data_key(key), (_WIDTH, 1)), jnp.array([2.0])
+            model = LinearToy(_WIDTH, init="both", key=key)
             f = model(x)[0]
             b, s = model.lora.lora_b[0, 0], (model.lora.lora_a[...] @ x)[0, 0]
             u, square = f - y[0], (x**2).sum()

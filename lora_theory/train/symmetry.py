@@ -29,10 +29,10 @@ from flax import nnx
 from lora_theory.adapters.layer import FactorA, FactorB
 from lora_theory.arrays import Array
 from lora_theory.data.synthetic import linear_task, sine_task
+from lora_theory.keys import seed_key
 from lora_theory.models.toys import LayerToy, TwoLayerToy
 from lora_theory.terms import INITS, Init
 from lora_theory.train.coordinates import half_mse
-from lora_theory.train.keys import seed_key
 
 _WIDTH, _RANK, _SAMPLES = 64, 4, 8
 # α r^−γ = 3/4: a multiplier of exactly 1 would leave out a product that the other run has.
@@ -154,9 +154,8 @@ def _trajectories(
     transform = optax.multi_transform(groups, {"A": "A", "B": "B"})
 
     def drawn(init: Init, seed: int) -> tuple[Any, tuple[Any, ...]]:
-        key_data, key_model = jax.random.split(seed_key(seed))
-        data = toy.task(toy.inputs, _SAMPLES, 1, key=key_data)
-        built = toy.build(alpha=_ALPHA / (p * q), init=init, key=key_model)
+        data = toy.task(toy.inputs, _SAMPLES, 1, key=seed_key(seed))
+        built = toy.build(alpha=_ALPHA / (p * q), init=init, key=seed_key(seed))
         built.lora.lora_a[...] *= p
         built.lora.lora_b[...] *= q
         parts: Any = nnx.split(built, FactorA, FactorB, ...)

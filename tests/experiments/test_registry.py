@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 
 from experiments import registry
 from experiments.lab.schema import ConfigError, Role, build, roles
-from lora_theory.train.keys import seed_key
+from lora_theory.keys import seed_key
 
 
 def small(name, **options):
@@ -176,4 +176,4 @@ def test_a_new_line_in_the_registry_does_not_move_what_the_claims_measured(tmp_p
     assert digest('"optax:adamw"', '"optax:lion"') == now
     assert digest('"optax:sgd"', '"optax:lion"') != now
     assert digest("synthetic:sine_task", "synthetic:signs_task") != now
-    assert digest("split(key)\n", "split(key)[::-1]\n") != now
+    assert digest("drawn(key=key)", "drawn(key=key)[:]") != now

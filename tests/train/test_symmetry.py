@@ -91,9 +91,9 @@ def test_training_is_that_of_plain_numpy():
     # In the engine's precision, so that the draws are compiled once.
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         for seed in range(2):
-            key_data, key_model = jax.random.split(jax.random.key(seed))
-            data = linear_task(64, 8, 1, key=key_data)
-            toy = LayerToy(64, 4, init="both", key=key_model)
+            key = jax.random.key(seed)
+            data = linear_task(64, 8, 1, key=key)
+            toy = LayerToy(64, 4, init="both", key=key)
             a, b = p * np.asarray(toy.lora.lora_a[...]), q * np.asarray(toy.lora.lora_b[...])
             w, x, y = (np.asarray(v) for v in (toy.w_out[...], data.x_train, data.y_train))
             scale = 0.75 / (p * q)

@@ -1,0 +1,67 @@
+"""One rule from a seed to everything random; data and model of one key are independent."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import registry
+from experiments.registry import resolve
+from lora_theory import FeatureLayerToy, LayerToy, LinearToy, LoRA, TwoLayerToy
+from lora_theory.keys import data_key, model_key, seed_key
+
+
+def test_seeds_have_different_keys_and_each_the_same_again():
+    data = [tuple(np.asarray(jax.random.key_data(seed_key(i)))) for i in (*range(100), 7)]
+    assert len(set(data)) == 100
+    assert data[7] == data[-1]
+
+
+TASKS = {
+    f"task {name}": lambda key, task=task: resolve(task)(64, 30, 10, key=key)[::2]
+    for name, task in registry.TASKS.items()
+}
+MODELS = {
+    "linear": lambda key: nnx.state(LinearToy(64, init="both", key=key)),
+    "layer": lambda key: nnx.state(LayerToy(64, 4, init="both", key=key)),
+    "feature_layer": lambda key: nnx.state(FeatureLayerToy(5, 64, 4, init="both", key=key)),
+    "two_layer": lambda key: nnx.state(TwoLayerToy(5, 64, 4, weight="random", key=key)),
+    "a layer alone": lambda key: nnx.state(LoRA(64, 64, 4, init="both", key=key)),
+}
+
+
+@functools.cache
+def numbers(name):
+    """Sizes of all that a task or a model draws from the key of seed 3."""
+    make = {**TASKS, **MODELS}[name]
+    drawn = jax.jit(lambda key: jax.tree.leaves(make(key)))(seed_key(3))
+    return np.concatenate([np.abs(np.asarray(v)).ravel() for v in drawn])
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("model", MODELS)
+def test_data_and_model_of_one_key_have_nothing_in_common(model, task):
+    """Numbers of one stream are equal to all digits; of two, one in some hundreds by chance."""
+    for scale in (1, 64, 8, 1 / 8):  # By what the models divide their weights.
+        assert (
+            np.isin(np.round(scale * numbers(model), 6), np.round(numbers(task), 6)).mean() < 0.02
+        )
+
+
+def test_a_key_given_to_jax_and_split_alike_would_show():
+    """Control: what the test above looks for."""
+    key = seed_key(3)
+    x = jax.random.normal(jax.random.split(jax.random.split(key)[1])[0], (64, 40))
+    a = LoRA(64, 64, 4, init="both", key=key).lora_a[...]
+    assert np.isin(np.round(8 * np.asarray(a), 4), np.round(np.asarray(x), 4)).mean() > 0.5
+
+
+def test_halves_differ_from_one_another_and_from_the_key():
+    keys = [np.asarray(jax.random.key_data(k)) for k in (seed_key(3), *halves(seed_key(3)))]
+    assert len({tuple(k) for k in keys}) == 3
+
+
+def halves(key):
+    return data_key(key), model_key(key)
