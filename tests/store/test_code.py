@@ -312,7 +312,7 @@ def test_a_digest_of_figure_2_covers_the_engine_and_what_the_registry_names(reac
     files = reached(Fig2, "run", "start")
     assert files >= {
         "experiments/fig2.py", "experiments/registry.py", "train/sweep.py", "train/devices.py",
-        "keys.py", "models/toys.py", "models/relu_readout.py", "adapters/layer.py",
+        "lora_theory/keys.py", "models/toys.py", "models/relu_readout.py", "adapters/layer.py",
         "adapters/lora_plus.py", "data/synthetic.py",
     }  # fmt: skip
     assert not files & {"plots/landscapes.py", "plots/style.py", "stats/landscapes.py",
