@@ -244,6 +244,36 @@ def draw(
     return problem
 
 
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """(size, key) -> (model, x, y): what a coordinate check takes, equal where all of it is.
+
+    Attributes:
+        build: the model's class.
+        fields: of its config, but the one that varies.
+        varied: the field that is the size.
+        task: inputs, key -> the data.
+    """
+
+    build: Any
+    fields: tuple[tuple[str, Any], ...]
+    varied: str
+    task: Any
+
+    def __call__(self, size: int, key: "PRNGKey") -> tuple[Any, Any, Any]:
+        """Model, inputs and targets of one size."""
+        fields = {**dict(self.fields), self.varied: size}
+        data = self.task(fields.get("inputs", fields["width"]), key=key)
+        return self.build(**fields, key=key), data.x_train, data.y_train
+
+
+def setup(config: ModelConfig, varied: str, task: str | None, options: Mapping[str, Any]) -> Setup:
+    """The setup of a model whose width or rank varies; the other arguments are those of `draw`."""
+    fields = {name: getattr(config, name) for name in knows(config.name) - {"name", varied}}
+    drawn = functools.partial(resolve(TASKS[task or MODELS[config.name].task]), **options)
+    return Setup(resolve(MODELS[config.name].build), tuple(sorted(fields.items())), varied, drawn)
+
+
 @functools.cache
 def optimizer(name: str, eps: float | None = None) -> "Optimizer":
     """(η_A, η_B) -> LoRA+ over a base; one object a name, so that compilations are shared.

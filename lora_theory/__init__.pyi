@@ -10,7 +10,7 @@ from lora_theory.models.toys import FeatureLayerToy as FeatureLayerToy
 from lora_theory.models.toys import LayerToy as LayerToy
 from lora_theory.models.toys import LinearToy as LinearToy
 from lora_theory.models.toys import TwoLayerToy as TwoLayerToy
-from lora_theory.stats.slopes import Table as Table
+from lora_theory.stats.tables import Table as Table
 from lora_theory.store.dataset import Results as Results
 from lora_theory.store.dataset import open_dataset as open_dataset
 from lora_theory.store.files import write_csv as write_csv
@@ -23,8 +23,8 @@ from lora_theory.theory.exponents import solve as solve
 from lora_theory.theory.rules import LAYER_SIGN as LAYER_SIGN
 from lora_theory.theory.rules import LINEAR_GD as LINEAR_GD
 from lora_theory.theory.rules import TWO_LAYER_GD as TWO_LAYER_GD
+from lora_theory.train.contributions import deltas as deltas
 from lora_theory.train.coordinates import coordinate_check as coordinate_check
-from lora_theory.train.coordinates import deltas as deltas
 from lora_theory.train.sweep import sweep_cells as sweep_cells
 
 __version__: str

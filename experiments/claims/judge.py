@@ -19,7 +19,8 @@ from experiments.claims.settings import (
 from experiments.lab.experiment import Arrays
 from lora_theory.plots.records import Curve, DrawnDiagram, DrawnPoint
 from lora_theory.stats.equivalence import compare
-from lora_theory.stats.slopes import Slope, Table
+from lora_theory.stats.slopes import Slope
+from lora_theory.stats.tables import Table
 from lora_theory.store.files import ResultsError
 from lora_theory.terms import INIT_NAMES, Class, Outcome, Setting
 from lora_theory.theory.claims import (

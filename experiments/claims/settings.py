@@ -4,7 +4,6 @@ Rates and starts are arguments of compiled functions, so that all settings of on
 and γ share a compilation a width, and all updates of a model that of its draws.
 """
 
-import functools
 from collections.abc import Callable, Hashable, Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,7 @@ from experiments.claims import landscapes
 from experiments.claims.landscapes import Window
 from experiments.lab.schema import ConfigError
 from lora_theory.exact import phases, scalar_map
-from lora_theory.stats.slopes import Table
+from lora_theory.stats.tables import Table
 from lora_theory.terms import Class, Setting, Verdict
 from lora_theory.theory.claims import Symmetry
 
@@ -240,19 +239,12 @@ def _start(setting: Setting) -> Callable[[int], tuple[float, float]]:
     return lambda size: (a, b * float(size) ** float(setting.start))
 
 
-@functools.cache
-def _setup(name: str, rank_width: int, gamma: float) -> Callable[[int, Any], tuple[Any, Any, Any]]:
+def _setup(name: str, rank_width: int, gamma: float) -> registry.Setup:
     """(width or rank, key) -> (model, x, y), both factors drawn."""
     probe = registry.PROBES[name]
     varied = probe.varies[0]
     options: dict[str, Any] = {"name": probe.model, "init": "both", **probe.options}
     if varied == "rank":
         options |= {"width": rank_width, "gamma": gamma}
-    schema = registry.MODELS[probe.model].schema
-
-    def setup(size: int, key: Any) -> tuple[Any, Any, Any]:
-        config = schema(**options | {varied: size})
-        model, data = registry.draw(config, probe.task, probe.task_options)(key)
-        return model, data.x_train, data.y_train
-
-    return setup
+    config = registry.MODELS[probe.model].schema(**options)
+    return registry.setup(config, varied, probe.task, probe.task_options)

@@ -98,14 +98,9 @@ def _start(init: str) -> Any:
     return lambda n: (1.0, 0.0) if init == "A" else (0.0, 1.0)
 
 
-def _setup(asked: CoordinatesConfig) -> Any:
+def _setup(asked: CoordinatesConfig) -> registry.Setup:
     """(width, key) -> (model, x, y), both factors drawn."""
     options = {"rank": asked.rank, "gamma": asked.gamma, "alpha": 1.0, "init": "both"}
+    config = registry.model_config(asked.model, width=asked.widths[0], **options)
     task = {"n_train": asked.task.n_train, "n_test": asked.task.n_test}
-
-    def setup(width: int, key: Any) -> tuple[Any, Any, Any]:
-        config = registry.model_config(asked.model, width=width, **options)
-        model, data = registry.draw(config, asked.task.name, task)(key)
-        return model, data.x_train, data.y_train
-
-    return setup
+    return registry.setup(config, "width", asked.task.name, task)

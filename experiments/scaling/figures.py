@@ -17,7 +17,7 @@ from lora_theory.plots.scaling import Moving, maps_over_widths
 from lora_theory.plots.sizes import Curved, coordinate_figure, curvature_figure
 from lora_theory.plots.transfer import Carried, Ranked, rank_figure, transfer_figure
 from lora_theory.stats.collapse import SAID
-from lora_theory.stats.slopes import Table
+from lora_theory.stats.tables import Table
 from lora_theory.terms import INIT_NAMES
 
 if TYPE_CHECKING:

@@ -126,7 +126,11 @@ class LoRA(nnx.Module):
         return z_a if self.scale == 1.0 else self.scale * z_a
 
     def __call__(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
-        """W Z = W* Z + α r^−γ · B A Z, with the m outputs on the axis of Z's features."""
+        """W Z = W* Z + α r^−γ · B A Z, with the m outputs on the axis of Z's features.
+
+        Raises:
+            ValueError: an input of another shape.
+        """
         z_b = self._times(self.lora_b[...], self.down(z))
         return z_b if self.weight is None else self._times(self.weight[...], z) + z_b
 
@@ -146,7 +150,17 @@ class LoRA(nnx.Module):
         return update if self.weight is None else self.weight[...] + update
 
     def _show(self, z: Float[Array, "..."]) -> None:
-        """Let `nnx.capture` see the input, as columns; outside of one, sow would warn."""
+        """Check the input, and let `nnx.capture` see it as columns; outside of one, sow would warn.
+
+        A third axis beside columns would be taken for a batch of matrices, and fit by chance.
+        """
+        features = self.lora_a[...].shape[1]
+        if self.axis == 0 and jnp.ndim(z) > 2:
+            raise ValueError(f"z: must be a matrix, its features on axis 0 (got shape {z.shape})")
+        if jnp.ndim(z) == 0 or z.shape[self.axis] != features:
+            raise ValueError(
+                f"z: must have its {features} features on axis {self.axis} (got shape {z.shape})"
+            )
         if hasattr(self, "__captures__"):
             self.sow(LayerInput, "z", z if self.axis == 0 else jnp.moveaxis(z, -1, 0))
 

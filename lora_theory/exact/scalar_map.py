@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from lora_theory.exact.signed_log import SignedLog
-from lora_theory.stats.slopes import Table
+from lora_theory.stats.tables import Table
 
 Update = Literal["gd", "sign"]
 

@@ -18,7 +18,7 @@ from lora_theory.plots.style import STYLE, dense, draw_value, in_maths, legend_b
 from lora_theory.stats.intervals import mean_interval
 from lora_theory.stats.places import Quantity
 from lora_theory.stats.scaling import Place, Scaling
-from lora_theory.stats.slopes import Table
+from lora_theory.stats.tables import Table
 
 BLOCKS = {"A": ("#2a7fba", "o"), "B": ("#6a51a3", "s"), "both": ("#444444", "D")}
 SIZES = {

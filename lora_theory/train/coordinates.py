@@ -3,9 +3,10 @@
 Whatever has LoRA layers of this library can be measured. Nothing here knows a prediction.
 """
 
-import functools
-import itertools
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -14,21 +15,30 @@ import numpy as np
 import optax
 from flax import nnx
 
-from lora_theory.adapters.layer import FactorA, FactorB, LayerInput, LoRA
-from lora_theory.arrays import Array, Outputs, PRNGKey
+from lora_theory.arrays import Array, Float, PRNGKey
 from lora_theory.keys import seed_key
-from lora_theory.stats.slopes import Table
+from lora_theory.stats.tables import Predicted, Table, check_predicted
+from lora_theory.train.contributions import contributions, outputs
+from lora_theory.train.epsilon import EpsilonError, check_epsilon, epsilon_gap
+from lora_theory.train.layers import Layer, inputs, layers, scale_factors
+from lora_theory.train.programs import program
+from lora_theory.train.setups import (
+    checked_dtype,
+    checked_rates,
+    checked_seeds,
+    checked_setup,
+    checked_steps,
+    checked_widths,
+)
+
+__all__ = ["EpsilonError", "Variant", "coordinate_check", "coordinate_checks", "half_mse"]
 
 Setup = Callable[..., tuple[Any, Any, Any]]
 LossFn = Callable[[Any, Any], Any]
-# A scale-free optimizer may feel its ε by this much before the measurement is refused.
-_EPSILON_GAP = 0.05
 _BATCH = 16  # Runs that step together: more leave the cache of a core.
 _DRAWN = 256  # Seeds that are drawn together: more would only take memory.
-
-
-class EpsilonError(ValueError):
-    """Adam's ε is not far below the gradients, so its updates are no Θ(1) of the gradient."""
+# A contribution below so many times eps · |f| is rounding of the outputs of which it is made.
+_ROUNDED = 64
 
 
 class Variant(NamedTuple):
@@ -38,72 +48,23 @@ class Variant(NamedTuple):
         rates: width -> its rates.
         start: width -> by what the A and the B that `setup` draws are multiplied: (0, 1) makes
             Init[2] of a model that draws both.
+        predicted: what is predicted at these rates; see `stats.tables.Table`.
     """
 
     rates: Callable[[int], tuple[float, ...]]
     start: Callable[[int], tuple[float, float]] = lambda width: (1.0, 1.0)
+    predicted: Predicted = MappingProxyType({})
 
 
-class Deltas(NamedTuple):
-    """Contributions to one update of f, each of shape (N,): Δf = δ¹ + δ² + δ³.
+def half_mse(f: Float[Array, "..."], y: Float[Array, "..."]) -> Array:
+    """L = mean ½ (f − y)², the loss of the paper's toy models.
 
-    Attributes:
-        delta1: only A moved.
-        delta2: only B moved.
-        delta3: what both moves together add.
+    Raises:
+        ValueError: f and y of different shapes, which would be broadcast to pairs.
     """
-
-    delta1: Array
-    delta2: Array
-    delta3: Array
-
-
-def half_mse(f: Outputs, y: Outputs) -> Array:
-    """L = mean ½ (f − y)², the loss of the paper's toy models."""
+    if jnp.shape(f) != jnp.shape(y):
+        raise ValueError(f"y: must have the shape of f, {jnp.shape(f)} (got {jnp.shape(y)})")
     return 0.5 * jnp.mean(jnp.square(f - y))
-
-
-def deltas(before: nnx.Module, after: nnx.Module, x: Any) -> Deltas:
-    """δ¹, δ², δ³ of an update of any model, by moving one factor at a time.
-
-    With f(A, B) the outputs on x, all layers' A (or B) taken together:
-    δ¹ = f(A', B) − f(A, B), δ² = f(A, B') − f(A, B), δ³ the rest of f(A', B') − f(A, B).
-
-    Args:
-        before, after: the model before and after the update: same structure, and the same
-            weights apart from A and B (those of `before` are used).
-        x: its inputs.
-
-    >>> import jax, jax.numpy as jnp
-    >>> from lora_theory.models.toys import LinearToy
-    >>> before = LinearToy(4, init="both", key=jax.random.key(0))
-    >>> after = LinearToy(4, init="both", key=jax.random.key(1))
-    >>> x = jnp.ones((4, 1))
-    >>> bool(jnp.allclose(sum(deltas(before, after, x)), after(x) - before(x)))
-    True
-    """
-    return _contributions(_outputs(before, after, x))
-
-
-def _outputs(before: nnx.Module, after: nnx.Module, x: Any) -> Array:
-    """f(A, B), f(A', B), f(A, B'), f(A', B'), stacked."""
-    parts: list[Any] = [nnx.split(model, FactorA, FactorB, ...) for model in (before, after)]
-    (graph, a, b, rest), (_, new_a, new_b, _) = parts
-
-    def f(moves: Array) -> Array:
-        def choose(move: Array, old: Any, new: Any) -> Any:
-            return jax.tree.map(lambda u, v: jnp.where(move, v, u), old, new)
-
-        return nnx.merge(graph, choose(moves[0], a, new_a), choose(moves[1], b, new_b), rest)(x)
-
-    # Compiled once, and one after the other: equal factors give equal bits.
-    return jax.lax.map(f, jnp.array([[0, 0], [1, 0], [0, 1], [1, 1]], bool))
-
-
-def _contributions(outputs: Array) -> Deltas:
-    old, one, two, both = outputs
-    # In this order what is exactly 0 stays so: without a move of A, both is two and one is old.
-    return Deltas(one - old, two - old, (both - two) - (one - old))
 
 
 def coordinate_check(
@@ -117,18 +78,26 @@ def coordinate_check(
     loss: LossFn = half_mse,
     dtype: Any = jnp.float64,
     trainable: Any = nnx.LoRAParam,
+    predicted: Predicted | None = None,
+    margin: float = 0.1,
+    confidence: float = 0.95,
 ) -> Table:
     """Sizes of everything in a LoRA model after each of the first steps, over widths and seeds.
+
+    Any NNX network with this library's LoRA layers or Flax's (`nnx.LoRA`, `nnx.LoRALinear`) can
+    be measured, with samples as columns or first, as long as calling it changes nothing in it.
 
     At every t: f and its contributions delta1, delta2, delta3 (one factor moved at a time), and
     of every LoRA layer A, B, Z_A = A Z, Z_B = s B A Z, their moves dA, dB, dZ_A = ΔA Z and
     dZ_B, and the contributions delta1_Z_B, delta2_Z_B, delta3_Z_B to dZ_B (the layer's path
     comes first if there are several). A size is the root mean square over coordinates and
-    samples; what is exactly 0 stays exactly 0, with logarithm −inf.
+    samples; what is exactly 0 stays exactly 0, with logarithm −inf, and a delta that is as small
+    as the rounding of f is not measured.
 
     Args:
         setup: (width, key) -> (model, x, y), traceable in the key. Models and tasks of this library
             take the key itself; what is drawn by hand takes `data_key(key)` or `model_key(key)`.
+            All floating numbers are cast to `dtype`.
         optimizer: (*rates) -> optax transformation, as `functools.partial(lora_plus, base=…)`.
         rates: width -> its rates, as `lambda n: (0.5 / n, 0.5)`.
         widths: ascending integers; a slope needs three.
@@ -138,14 +107,18 @@ def coordinate_check(
         dtype: float64 by default, since deltas are small differences.
         trainable: an NNX filter of what is trained, as `nnx.Any(nnx.LoRAParam, nnx.PathContains(
             "head"))`; contributions are those of A and B, with all else as it was.
+        predicted: quantity -> its exponent, as {"f": 0, "delta1": [-math.inf, 0, 0]}, one for all
+            steps or a row with one for each: −inf for "identically zero", None for nothing.
+        margin: exponents this close to the predicted ones are taken for equal.
+        confidence: of the intervals of all predictions together.
 
     Returns:
-        A `slopes.Table`: `.summary()` prints exponents, `.slope("delta1", 2)` gives one,
-        `.columns()` the tidy table.
+        A `tables.Table`: `.summary()` prints exponents, with pass, fail or undecided beside those
+        that are predicted, `.slope("delta1", 2)` gives one, `.columns()` the tidy table.
 
     Raises:
-        ValueError: widths that do not ascend, no seeds or steps, another dtype, a model without
-            LoRA layers.
+        ValueError: an argument that is none (by name), a model without LoRA layers, one that can
+            not be measured, predictions of what is not measured.
         EpsilonError: Adam's ε is too large for the gradients at the largest width.
 
     >>> import functools, optax
@@ -158,7 +131,7 @@ def coordinate_check(
     >>> str(table.slope("delta1", 1))  # B = 0: A does not move at first
     'identically zero'
     """
-    variant = Variant(rates)
+    variant = Variant(rates, predicted=predicted or {})
     (table,) = coordinate_checks(
         setup,
         optimizer,
@@ -170,7 +143,7 @@ def coordinate_check(
         dtype=dtype,
         trainable=trainable,
     )
-    return table
+    return dataclasses.replace(table, margin=margin, confidence=confidence)
 
 
 def coordinate_checks(
@@ -205,80 +178,97 @@ def coordinate_checks(
     >>> [table.slope("delta1", 1).zero for table in tables]
     [True, False]
     """
-    if len(widths) == 0 or any(a >= b for a, b in itertools.pairwise(widths)):
-        raise ValueError(f"widths: must be ascending integers (got {list(widths)})")
-    chosen = range(seeds) if isinstance(seeds, int) else seeds
-    if len(chosen) < 1 or steps < 1:
-        raise ValueError(f"seeds and steps: must be at least 1 (got {len(chosen)} and {steps})")
-    dtype = jnp.dtype(dtype)
-    if dtype not in (jnp.float32, jnp.float64):
-        raise ValueError(f"dtype: must be float32 or float64 (got {dtype})")
-    with jax.enable_x64(dtype == jnp.float64), jax.default_matmul_precision("highest"):
-        draw, run = _drawing(setup), _compiled(optimizer, loss, steps, trainable)
+    widths, steps = checked_widths(widths), checked_steps(steps)
+    chosen, dtype = checked_seeds(seeds), checked_dtype(dtype)
+    scaled = [_rates_and_starts(variants, optimizer, width, dtype) for width in widths]
+    # A run that overflows is a result, also where NaN are looked for.
+    with _settings(dtype):
         chunks, batch = _chunks(chosen, len(variants))
         sizes: list[dict[str, np.ndarray]] = []
-        for width in reversed(widths):  # The largest first: there ε is looked for.
-            rates, starts = (
-                tuple(jnp.asarray(values, dtype) for values in zip(*rows, strict=True))
-                for rows in ([v.rates(width) for v in variants], [v.start(width) for v in variants])
-            )
-            look = width == widths[-1]
+        for width, arrays in reversed(list(zip(widths, scaled, strict=True))):
+            look = width == widths[-1]  # The largest first: there ε is looked for.
+            draw = program(_drawing, setup, width, str(dtype))
+            run = program(_running, optimizer, loss, steps, trainable, batch, look)
             found = []
             for keys in chunks:
-                logs, gap = jax.device_get(run(batch, look, draw(width, keys), rates, starts))
-                _check_epsilon(gap, width)
+                logs, gap = jax.device_get(run(draw(keys), *arrays))
+                check_epsilon(gap, width)
                 found.append(logs)
+            for variant in variants:  # Refused before the other widths are run.
+                check_predicted(variant.predicted, found[0], steps)
             # (seeds, variants, steps) each, the last chunk's filling cut off
             joined = {name: np.concatenate([logs[name] for logs in found]) for name in found[0]}
             sizes.append({name: log[: len(chosen)] for name, log in joined.items()})
     stacked = {name: np.stack([size[name] for size in reversed(sizes)]) for name in sizes[0]}
     log2_widths, t = np.log2(np.asarray(widths, float)), np.arange(1, steps + 1)
     return [
-        Table(log2_widths, t, {name: logs[:, :, i] for name, logs in stacked.items()})
-        for i in range(len(variants))
+        Table(log2_widths, t, {n: logs[:, :, i] for n, logs in stacked.items()}, variant.predicted)
+        for i, variant in enumerate(variants)
     ]
 
 
-@functools.lru_cache(maxsize=32)
-def _drawing(setup: Setup) -> Callable[..., Any]:
-    """(width, keys) -> model (split), x and y of every key.
+def _rates_and_starts(
+    variants: Sequence[Variant], optimizer: Callable[..., Any], width: int, dtype: Any
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Each rate, and each factor of a start, of all variants at one width."""
+    rates = [checked_rates(variant.rates, optimizer, width) for variant in variants]
+    starts = [variant.start(width) for variant in variants]
+    by_rate, by_factor = zip(*rates, strict=True), zip(*starts, strict=True)
+    return tuple(np.array(v, dtype) for v in by_rate), tuple(np.array(v, dtype) for v in by_factor)
+
+
+@contextlib.contextmanager
+def _settings(dtype: Any) -> Iterator[None]:
+    """JAX's settings under which sizes are measured."""
+    with (
+        jax.enable_x64(dtype == jnp.float64),
+        jax.default_matmul_precision("highest"),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+    ):
+        yield
+
+
+def _drawing(setup: Setup, width: int, dtype: str) -> Callable[..., Any]:
+    """keys -> model (split), x and y of every key.
 
     Compiling draws takes longer than compiling steps: so that all optimizers share it.
     """
 
-    def draw(width: int, keys: Any) -> Any:
+    def draw(keys: Any) -> Any:
         def one(key: PRNGKey) -> Any:
-            model, x, y = setup(width, key)
-            if not _layers(model):
-                raise ValueError("setup: the model has no LoRA layer of this library")
+            model, x, y = checked_setup(setup(width, key), jnp.dtype(dtype))
             return nnx.split(model), x, y
 
         return jax.vmap(one)(keys)
 
-    return jax.jit(draw, static_argnums=0, compiler_options=_compiler_options())
+    return jax.jit(draw, compiler_options=_compiler_options())
 
 
-@functools.lru_cache(maxsize=32)
-def _compiled(
-    optimizer: Callable[..., Any], loss: LossFn, steps: int, trainable: Any
+def _running(
+    optimizer: Callable[..., Any],
+    loss: LossFn,
+    steps: int,
+    trainable: Any,
+    batch: int,
+    look: bool,
 ) -> Callable[..., tuple[dict[str, Array], Array]]:
-    """(batch, whether to look at ε, drawn, rates, starts) -> log2 sizes by name; compiled once a
-    width. Rates and starts have an axis of variants, what is drawn one of seeds.
+    """(drawn, rates, starts) -> log2 sizes by name; compiled once a width, `batch` runs at a time.
+
+    Rates and starts have an axis of variants, what is drawn one of seeds. `look`: at ε.
     """
 
-    def run(batch: int, look: bool, drawn: Any, rates: Any, starts: Any) -> Any:
+    def run(drawn: Any, rates: Any, starts: Any) -> Any:
         def one(drawn: Any, rates: Any, start: Any) -> tuple[dict[str, Array], Array]:
             split, x, y = drawn
             model = nnx.merge(*split)
-            for _, layer in _layers(model):
-                layer.lora_a[...] *= start[0]
-                layer.lora_b[...] *= start[1]
+            scale_factors(model, *start)
             return _run(model, x, y, optimizer(*rates), loss, steps, trainable, look)
 
         variants = jax.vmap(one, in_axes=(None, 0, 0))
         return jax.lax.map(lambda d: variants(d, rates, starts), drawn, batch_size=batch)
 
-    return jax.jit(run, static_argnums=(0, 1), compiler_options=_compiler_options())
+    return jax.jit(run, compiler_options=_compiler_options())
 
 
 def _compiler_options() -> dict[str, Any] | None:
@@ -312,109 +302,80 @@ def _run(
     """log2 sizes of everything after each step of one run, and how much ε is felt."""
     parts: Any = nnx.split(model, trainable, ...)
     graph, params, rest = parts
+    if not jax.tree.leaves(params):
+        raise ValueError(f"trainable: must name something of the model (got {trainable})")
+    resting = jax.tree.map(_zeros, rest)  # What does not train does not move.
 
     def merged(params: Any) -> Any:
         return nnx.merge(graph, params, rest)
 
-    gradient = jax.grad(lambda params: loss(merged(params)(x), y))
+    def loss_of(params: Any) -> Array:
+        value = loss(merged(params)(x), y)
+        if jnp.shape(value):
+            raise ValueError(f"loss: must give a scalar (got shape {jnp.shape(value)})")
+        return value
 
     def step(carry: Any, _: None) -> Any:
         params, state = carry
-        grads = gradient(params)
+        grads = jax.grad(loss_of)(params)
         updates, state = transform.update(grads, state, params)
         moved = optax.apply_updates(params, updates)
-        logs = _sizes(merged(params), merged(moved), merged(updates), x)
-        gap = _epsilon_gap(transform, grads, params) if look else jnp.zeros(())
+        moves = layers(nnx.merge(graph, updates, resting))
+        logs = _sizes(merged(params), merged(moved), moves, x)
+        gap = epsilon_gap(transform, grads, params) if look else jnp.zeros(())
         return (moved, state), (logs, gap)
 
     return jax.lax.scan(step, (params, transform.init(params)), length=steps)[1]
 
 
-def _sizes(before: Any, after: Any, moves: Any, x: Any) -> dict[str, Array]:
-    _, captured = nnx.capture(lambda model, x: model(x), LayerInput)(after, x)
-    inputs = nnx.to_pure_dict(captured)
-    outputs = _outputs(before, after, x)
+def _zeros(v: Array) -> Array:
+    return jnp.zeros_like(v) if jnp.issubdtype(v.dtype, jnp.floating) else v
+
+
+def _sizes(before: Any, after: Any, moves: dict[Any, Layer], x: Any) -> dict[str, Array]:
+    f = outputs(before, after, x)
     # With all else as it was; a head that trains too moves f further.
-    sizes = {"f": outputs[3]} | _contributions(outputs)._asdict()
-    layers = [dict(_layers(model)) for model in (before, after, moves)]
-    for path in layers[0]:
-        old, new, move = (found[path] for found in layers)
-        prefix = f"{'.'.join(map(str, path))}." if len(layers[0]) > 1 else ""
-        for name, value in _layer_sizes(old, new, move, _input(inputs, path)).items():
-            sizes[prefix + name] = value
-    return {name: _log2_rms(value) for name, value in sizes.items()}
+    sizes = {"f": _log2_rms(f[3])}
+    hidden = _log2_rms(jnp.abs(f).max(axis=0)) + jnp.log2(_ROUNDED * jnp.finfo(f.dtype).eps)
+    for name, delta in contributions(f)._asdict().items():
+        size = _log2_rms(delta)
+        sizes[name] = jnp.where((size < hidden) & ~jnp.isneginf(size), jnp.nan, size)
+    old, new, read = layers(before), layers(after), inputs(after, x)
+    for path, move in moves.items():
+        prefix = f"{'.'.join(map(str, path))}." if len(moves) > 1 else ""
+        for name, value in _layer_sizes(old[path], new[path], move, read[path]).items():
+            sizes[prefix + name] = _log2_rms(value)
+    return sizes
 
 
 def _log2_rms(v: Array) -> Array:
-    """log2 of the root mean square; scaled first, so that only an exact 0 has −inf."""
-    scale = 1 / jnp.maximum(jnp.max(jnp.abs(v)), jnp.finfo(v.dtype).tiny)
-    return 0.5 * jnp.log2(jnp.mean(jnp.square(scale * v))) - jnp.log2(scale)
+    """log2 of the root mean square: −inf of an exact 0, inf of what is not finite.
+
+    Scaled first, so that nothing else has either.
+    """
+    largest = jnp.max(jnp.abs(v))
+    scale = 1 / jnp.maximum(largest, jnp.finfo(v.dtype).tiny)
+    size = 0.5 * jnp.log2(jnp.mean(jnp.square(scale * v))) - jnp.log2(scale)
+    return jnp.where(largest == 0, -jnp.inf, jnp.where(largest < jnp.inf, size, jnp.inf))
 
 
-def _layer_sizes(before: LoRA, after: LoRA, move: LoRA, z: Array) -> dict[str, Array]:
-    """Sizes of one layer; the moves are the optimizer's own, so nothing cancels."""
-    a, b = before.lora_a[...], before.lora_b[...]
-    da, db = move.lora_a[...], move.lora_b[...]
-    z_a, dz_a, s = a @ z, da @ z, before.scale
-    parts = {"delta1_Z_B": s * b @ dz_a, "delta2_Z_B": s * db @ z_a, "delta3_Z_B": s * db @ dz_a}
-    new_z_a = after.lora_a[...] @ z
+def _layer_sizes(before: Layer, after: Layer, move: Layer, z: Array) -> dict[str, Array]:
+    """What is measured of one layer; the moves are the optimizer's own, so nothing cancels."""
+    z_a, dz_a, s = before.a @ z, move.a @ z, before.scale
+    parts = {
+        "delta1_Z_B": s * before.b @ dz_a,
+        "delta2_Z_B": s * move.b @ z_a,
+        "delta3_Z_B": s * move.b @ dz_a,
+    }
+    new_z_a = after.a @ z
     return {
-        "A": after.lora_a[...],
-        "B": after.lora_b[...],
+        "A": after.a,
+        "B": after.b,
         "Z_A": new_z_a,
-        "Z_B": s * after.lora_b[...] @ new_z_a,
-        "dA": da,
-        "dB": db,
+        "Z_B": s * after.b @ new_z_a,
+        "dA": move.a,
+        "dB": move.b,
         "dZ_A": dz_a,
         "dZ_B": parts["delta1_Z_B"] + parts["delta2_Z_B"] + parts["delta3_Z_B"],
         **parts,
     }
-
-
-def _layers(model: Any) -> list[tuple[tuple[Any, ...], LoRA]]:
-    return [(path, module) for path, module in nnx.iter_modules(model) if isinstance(module, LoRA)]
-
-
-def _input(inputs: Any, path: tuple[Any, ...]) -> Array:
-    """The columns that the layer at `path` read, of all its calls side by side."""
-    for key in path:
-        inputs = inputs[key]
-    return jnp.concatenate([z.reshape(z.shape[0], -1) for z in inputs["z"]], axis=1)
-
-
-def _epsilon_gap(transform: Any, grads: Any, params: Any) -> Array:
-    """How much a first update depends on the size of the gradient, where it should not.
-
-    Adam does not feel the scale of its gradients but through ε. An optimizer whose updates are
-    the same for gradients of size 10^10 and 10^12 is of that kind; if those for the gradients as
-    they are differ, ε is felt. For other optimizers the gap is 0.
-    """
-
-    def update(scale: float | None) -> list[Array]:
-        def scaled(g: Array) -> Array:
-            size = jnp.sqrt(jnp.mean(jnp.square(g)))
-            return g if scale is None else scale * g / jnp.where(size > 0, size, 1.0)
-
-        scaled_grads = jax.tree.map(scaled, grads)
-        return jax.tree.leaves(transform.update(scaled_grads, transform.init(params), params)[0])
-
-    def apart(left: Array, right: Array) -> Array:
-        size = jnp.linalg.norm(right)
-        return jnp.linalg.norm(left - right) / jnp.where(size > 0, size, 1.0)
-
-    own, large, larger = update(None), update(1e10), update(1e12)
-    gaps = [
-        jnp.where(apart(u, v) < _EPSILON_GAP / 5, apart(g, v), 0.0)
-        for g, u, v in zip(own, large, larger, strict=True)
-    ]
-    return jnp.stack(gaps).max()
-
-
-def _check_epsilon(gap: np.ndarray, width: int) -> None:
-    worst = float(np.nanmax(gap, initial=0.0))
-    if worst > _EPSILON_GAP:
-        raise EpsilonError(
-            f"optimizer: its ε is too large for the gradients at n = {width}: updates are "
-            f"{worst:.0%} off those of larger gradients, at most {_EPSILON_GAP:.0%} are allowed; "
-            "lower eps (optax.adam, eps=1e-30) or the widths"
-        )

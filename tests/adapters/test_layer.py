@@ -116,10 +116,29 @@ def test_samples_first_is_the_transpose_of_samples_as_columns(with_weight):
     np.testing.assert_allclose(rows(z.T), columns(z).T, rtol=1e-5, atol=1e-5)
     batch = jnp.stack([z.T, 2 * z.T])  # Any number of leading axes.
     np.testing.assert_allclose(rows(batch)[1], 2 * columns(z).T, rtol=1e-5, atol=1e-4)
-    with pytest.raises(TypeError):  # Control: features on the other axis.
+    with pytest.raises(ValueError, match="z: must have its 10 features"):  # Control.
         rows(z)
 
 
 def test_an_axis_in_the_middle_is_refused():
     with pytest.raises(ValueError, match=r"axis: must be 0 or -1 \(got 1\)"):
         LoRA(4, 4, 2, axis=1, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "message"),
+    [
+        (0, (5, 3), "z: must have its 6 features on axis 0 .got shape .5, 3"),
+        (0, (6, 6, 1), "z: must be a matrix, its features on axis 0"),
+        (-1, (6, 5), "z: must have its 6 features on axis -1"),
+        (0, (), "z: must have its 6 features on axis 0"),
+    ],
+)
+def test_inputs_of_another_shape_are_refused(axis, shape, message):
+    layer = LoRA(6, 4, 2, axis=axis, key=KEY)
+    calls = (layer, layer.down, lambda z: layer.seen_by(jnp.ones(4), z))
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call(jnp.ones(shape))
+    assert LoRA(6, 4, 2, key=KEY)(jnp.ones(6)).shape == (4,)
+    assert LoRA(6, 4, 2, axis=-1, key=KEY)(jnp.ones((2, 3, 6))).shape == (2, 3, 4)

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from lora_theory.plots import sizes
 from lora_theory.stats.landscapes import Landscape
 from lora_theory.stats.scaling import Sweep, scaling
-from lora_theory.stats.slopes import Table
+from lora_theory.stats.tables import Table
 
 WIDTHS = np.array([4.0, 5.0, 6.0])
 RATES = 2.0 ** np.arange(-9.0, 1)

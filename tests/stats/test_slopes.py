@@ -1,4 +1,4 @@
-"""Slope fits on data with known slopes and noise; tables; tests of equivalence."""
+"""Slope fits on data with known slopes and noise."""
 
 import math
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lora_theory.stats.slopes import Table, fit, slope_weights
+from lora_theory.stats.slopes import fit, slope_weights
+from lora_theory.stats.tables import Table
 
 WIDTHS = np.array([6.0, 7.0, 8.0, 9.0, 10.0])
 
@@ -67,11 +68,26 @@ def test_zero_is_said_and_not_minus_infinity():
     logs[2, 0] = -np.inf
     some = fit(WIDTHS, logs)
     assert some.seeds == 99
-    assert some.note == "1 seeds exactly 0, left out"
+    assert some.note == "1 seeds left out: exactly 0 in 1% of seeds"
     logs[2, :30] = -np.inf
     assert str(fit(WIDTHS, logs)) == "exactly 0 in 30% of seeds"
-    logs[1, 50] = np.nan
-    assert "overflow" in str(fit(WIDTHS, logs))
+    logs[1, 50] = np.inf
+    assert str(fit(WIDTHS, logs)) == "overflow in 1% of seeds; exactly 0 in 30% of seeds"
+
+
+def test_what_rounding_hides_is_not_measured_and_is_no_overflow():
+    logs = noisy(np.random.default_rng(0), 0.0, 100, "normal")
+    logs[4, :3] = np.nan
+    some = fit(WIDTHS, logs)
+    assert (some.seeds, math.isnan(some.value)) == (97, False)
+    logs[3, 2:9] = np.nan
+    assert str(fit(WIDTHS, logs)) == "not measured (rounding) in 9% of seeds"
+
+
+def test_one_seed_has_no_error_and_says_so():
+    logs = noisy(np.random.default_rng(0), 0.0, 1, "normal")
+    found = Table(WIDTHS, np.array([1]), {"f": logs[..., None]}).successive("f", 1)
+    assert [str(slope) for slope in found] == ["one seed: no error"] * 4
 
 
 @pytest.mark.parametrize(
@@ -88,36 +104,6 @@ def test_too_little_to_fit_is_named(widths, logs, statistic, message):
         fit(widths, logs, statistic)
 
 
-def table():
-    logs = np.arange(5 * 3 * 2.0).reshape(5, 3, 2)
-    return Table(WIDTHS, np.array([1, 2]), {"f": logs, "B": logs - 100})
-
-
 def test_weights_are_those_of_least_squares():
     logs = np.random.default_rng(0).normal(size=5)
     assert slope_weights(WIDTHS) @ logs == pytest.approx(stats.linregress(WIDTHS, logs).slope)
-
-
-def test_table_is_tidy():
-    columns = table().columns()
-    assert {len(column) for column in columns.values()} == {60}
-    row = [
-        i
-        for i in range(60)
-        if columns["quantity"][i] == "B"
-        and columns["t"][i] == 2
-        and columns["seed"][i] == 1
-        and columns["log2_width"][i] == 8.0
-    ]
-    assert columns["log2_magnitude"][row] == table().logs["B"][2, 1, 1]
-
-
-def test_slopes_of_a_table():
-    slope = table().slope("f", 1)
-    assert (slope.value, slope.error, slope.seeds) == (pytest.approx(6), pytest.approx(0), 3)
-    assert [s.value for s in table().successive("f", 2)] == pytest.approx([6.0] * 4)
-    assert "+6.000 ± 0.000" in table().summary()
-    with pytest.raises(ValueError, match=r"quantity: must be one of f, B \(got 'C'\)"):
-        table().slope("C", 1)
-    with pytest.raises(ValueError, match=r"t: must be one of 1, 2 \(got 7\)"):
-        table().slope("f", 7)

@@ -1,0 +1,131 @@
+"""Compiled programs, shared where it is known that they are the same.
+
+A program is made of parts: functions, filters, numbers. What is *known* has its equality by value
+and nothing behind it that could change: numbers and names, what this project's own libraries
+define, and partials, tuples and frozen records of such. Of known parts a program is kept, and equal
+ones share it. Whatever else there is, a notebook's function that reads a global, a lambda that
+closes over something, a bound method, is traced anew at each call, since what it reads may have
+changed; a compilation is then shared by what was traced, which says it all.
+"""
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import sys
+import types
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+# Whose code does not change while it runs, as that of a notebook does.
+_LIBRARIES = {"builtins", "experiments", "flax", "jax", "jaxlib", "lora_theory", "numpy", "optax"}
+_VALUES = (bool, int, float, complex, str, bytes, enum.Enum, np.dtype, jax.Device, nnx.GraphDef)
+_KEPT = 64
+
+
+class UnknownError(Exception):
+    """A part of which nobody can say whether it is the same as before."""
+
+
+def program(make: Callable[..., Any], *parts: Any, model: Any = None) -> Callable[..., Any]:
+    """The jitted function `make(*parts)`, shared with the calls that are known to make the same.
+
+    Args:
+        make: from the parts to a function under `jax.jit` without static arguments.
+        parts: what the program is made of.
+        model: the module of which a part is the `GraphDef`: its classes' code counts too.
+
+    >>> def times(factor):
+    ...     return jax.jit(lambda x: factor * x)
+    >>> program(times, 2) is program(times, 2), program(times, 2) is program(times, 2.0)
+    (True, False)
+    """
+    try:
+        whole = (make, *map(identity, parts), *_modules(model))
+        recipe = _ByKey(whole, functools.partial(make, *parts))
+    except (UnknownError, TypeError):  # A TypeError is that of a part which has no hash.
+        return functools.partial(_call_traced, make, parts)
+    return _made(recipe)
+
+
+def identity(part: Any) -> Hashable:
+    """What is equal for equal parts, and different for different ones.
+
+    Raises:
+        UnknownError: nothing is known of the part.
+
+    >>> import optax
+    >>> identity(functools.partial(optax.adam, eps=1e-8)) == identity(
+    ...     functools.partial(optax.adam, eps=1e-8))
+    True
+    """
+    if part is None or isinstance(part, _VALUES):
+        return type(part), part
+    if isinstance(part, type | types.FunctionType) and _of_a_library(part):
+        return part
+    if isinstance(part, functools.partial):
+        named = tuple((name, identity(value)) for name, value in sorted(part.keywords.items()))
+        return identity(part.func), tuple(map(identity, part.args)), named
+    if isinstance(part, tuple | frozenset) and _of_a_library(type(part)):
+        kind = frozenset if isinstance(part, frozenset) else tuple
+        return type(part), kind(map(identity, part))
+    if dataclasses.is_dataclass(part) and _frozen(type(part)) and _of_a_library(type(part)):
+        fields = dataclasses.fields(part)
+        return type(part), tuple(identity(getattr(part, field.name)) for field in fields)
+    raise UnknownError(repr(part))
+
+
+def _of_a_library(thing: Any) -> bool:
+    """Whether it is what a module of one of the libraries has under its name."""
+    module = getattr(thing, "__module__", None) or ""
+    found: Any = sys.modules.get(module)
+    for name in thing.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return module.partition(".")[0] in _LIBRARIES and found is thing
+
+
+def _frozen(kind: Any) -> bool:
+    return bool(kind.__dataclass_params__.frozen and kind.__dataclass_params__.eq)
+
+
+def _modules(model: Any) -> list[Hashable]:
+    """Classes of a model and the functions that its modules hold, which a `GraphDef` names only."""
+    if model is None:
+        return []
+    found: list[Hashable] = []
+    for _, module in nnx.iter_modules(model):
+        found.append(identity(type(module)))
+        found += [identity(v) for v in vars(module).values() if isinstance(v, types.FunctionType)]
+    return found
+
+
+class _ByKey:
+    """What makes something, equal to whatever makes the same."""
+
+    def __init__(self, key: Hashable, make: Callable[[], Any]):
+        self.key, self.make = key, make
+        self.hash = hash(key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByKey) and self.key == other.key
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _made(recipe: _ByKey) -> Any:
+    return recipe.make()
+
+
+def _call_traced(make: Callable[..., Any], parts: tuple[Any, ...], *args: Any) -> Any:
+    lowered = make(*parts).lower(*args)
+    text = hashlib.sha256(lowered.as_text().encode()).digest()
+    devices = [part for part in parts if isinstance(part, tuple)]  # Text does not say which.
+    config: Any = jax.config
+    key = (make, text, repr(devices), str(config.jax_default_device))
+    return _made(_ByKey(key, lowered.compile))(*args)
