@@ -21,7 +21,8 @@ from lora_theory.arrays import Array
 from lora_theory.data.synthetic import Loss, objective
 from lora_theory.train import lanczos
 from lora_theory.train.lanczos import Ends
-from lora_theory.train.sweep import Problem
+from lora_theory.train.problems import Problem
+from lora_theory.train.programs import program
 
 ITERATIONS = 64
 
@@ -131,7 +132,7 @@ def curvature(
     goal = objective(problem.data, loss)
     samples = problem.data.y_train.size  # Training samples come first, and others have no weight.
     squares = goal.target[:samples], goal.weight[0, :samples]
-    run = _compiled(graph, iterations, fixed, axis)
+    run = program(_ending, graph, iterations, fixed, axis, model=problem.model)
     found = jax.device_get(run(a, b, rest, problem.data.x_train, squares, rates))
     in_a, in_b, both = (Ends(*map(float, block)) for block in found[:3])
     return Curvature(in_a, in_b, both, *map(float, found[3:]))
@@ -146,8 +147,7 @@ def _rates(adam: Adam) -> Array:
     return jnp.asarray(rates)
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(
+def _ending(
     graph: Any, iterations: int, adam: Adam | None, axis: int
 ) -> Callable[..., tuple[Any, ...]]:
     """The compiled program of a model structure; weights, data and rates are arguments."""

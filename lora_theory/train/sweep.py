@@ -19,17 +19,14 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from lora_theory.arrays import Array, Float
-from lora_theory.data.synthetic import Data, Loss, objective
+from lora_theory.data.synthetic import Loss, objective
 from lora_theory.train.devices import Policy
+from lora_theory.train.problems import Problem, check_problem, check_run, checked_cells
+from lora_theory.train.programs import program
+
+__all__ = ["Curves", "Problem", "sweep_cells"]
 
 Optimizer = Callable[[Any, Any], optax.GradientTransformation]
-
-
-class Problem(NamedTuple):
-    """What one seed trains: a `models.Model` and its data, both drawn from that seed's key."""
-
-    model: Any
-    data: Data
 
 
 class Curves(NamedTuple):
@@ -56,24 +53,29 @@ def sweep_cells(
     policy: Policy,
     devices: list[jax.Device],
     axis: int = 0,
-    trainable: Any = nnx.LoRAParam,
+    trainable: Any = None,
 ) -> Curves:
     """Train one seed's problem at every (η_A, η_B) in `cells` by full-batch descent.
 
     Args:
         problem: model and data of the seed.
         cells: (cells, 2) pairs (η_A, η_B).
-        optimizer: (η_A, η_B) -> optax transformation, of traceable rates; hashable, so that
-            calls with the same one share a compilation.
+        optimizer: (η_A, η_B) -> optax transformation, of traceable rates. Calls share what they
+            have compiled; see `train.programs`.
         loss: "mse" or "all_pairs".
         steps: T, updates per run.
         policy: from `resolve_policy`.
         devices: from `start_devices`.
         axis: where the features of x and Z are: 0 (samples are columns), or -1 (samples first).
-        trainable: an NNX filter of what is trained; all else is frozen.
+        trainable: an NNX filter of what is trained, all else being frozen; without one, LoRA
+            factors, which then have to be all the parameters that the model has.
 
     Returns:
         Losses at every step t = 0 … T and where runs diverged, in the order of `cells`.
+
+    Raises:
+        ValueError: an argument that is none (by name), or a model that would not be trained as
+            it looks: no factors, factors within `features` or that `readout` does not use.
 
     >>> import jax, numpy as np, optax
     >>> from lora_theory.data.synthetic import sine_task
@@ -91,18 +93,18 @@ def sweep_cells(
     >>> curves.diverged_at.tolist()[0], curves.diverged_at.tolist()[1] > 0
     (-1, True)
     """
-    cells = np.asarray(cells)
-    if cells.ndim != 2 or cells.shape[1] != 2:
-        raise ValueError(f"cells: must be pairs (η_A, η_B), shape (cells, 2) (got {cells.shape})")
-    if not (np.isfinite(cells).all() and (cells >= 0).all()):
-        raise ValueError("cells: must be finite rates of at least 0")
-    if axis not in (0, -1):
-        raise ValueError(f"axis: must be 0 or -1 (got {axis})")
+    cells = checked_cells(cells)
+    check_run(steps, policy, devices, axis)
+    check_problem(problem, axis, trainable)
     graph, trained, frozen, z = _prepare(problem, axis, trainable)
     goal = objective(problem.data, loss)
     rates, live, order = _lay_out(cells, policy.micro_batch, len(devices))
-    train = _compiled(graph, optimizer, steps, policy, tuple(devices), axis)
-    losses, diverged_at = jax.device_get(train(trained, frozen, z, goal, rates, live))
+    train = program(
+        _training, graph, optimizer, steps, policy, tuple(devices), axis, model=problem.model
+    )
+    # Diverged runs are results, also where NaN are looked for.
+    with jax.debug_nans(False), jax.debug_infs(False):
+        losses, diverged_at = jax.device_get(train(trained, frozen, z, goal, rates, live))
     losses = losses.reshape(-1, steps + 1, 2)[order]
     return Curves(losses[..., 0], losses[..., 1], diverged_at.reshape(-1)[order])
 
@@ -113,7 +115,7 @@ def _prepare(problem: Problem, axis: int, trainable: Any) -> tuple[Any, Any, Any
     x = jnp.concatenate([data.x_train, data.x_test], axis=_samples(axis))
     with jax.default_matmul_precision("highest"):
         z = problem.model.features(x)
-    parts: Any = nnx.split(problem.model, trainable, ...)
+    parts: Any = nnx.split(problem.model, nnx.LoRAParam if trainable is None else trainable, ...)
     return *parts, z
 
 
@@ -144,8 +146,7 @@ def _lay_out(
     )
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(
+def _training(
     graph: Any,
     optimizer: Optimizer,
     steps: int,

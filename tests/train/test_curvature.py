@@ -282,9 +282,14 @@ def test_what_adam_has_not_moved_is_held_fixed_and_counted(init):
 
 @pytest.mark.parametrize("adam", [None, Adam(1e-3, 1e-2, steps=3)])
 def test_one_compilation_serves_seeds_losses_and_rates(adam):
-    graph = nnx.split(problem("layer").model, FactorA, FactorB, ...)[0]
+    model = problem("layer").model
+    graph = nnx.split(model, FactorA, FactorB, ...)[0]
     fixed = adam and adam._replace(eta_a=0.0, eta_b=0.0)
-    program = module._compiled(graph, module.ITERATIONS, fixed, 0)
+
+    def of_parts(iterations):
+        return module.program(module._ending, graph, iterations, fixed, 0, model=model)
+
+    program = of_parts(module.ITERATIONS)
     measured(problem("layer"), adam=adam)
     before = program._cache_size()
     for seed, loss, init in ((0, "all_pairs", "A"), (1, "mse", "B")):
@@ -292,8 +297,8 @@ def test_one_compilation_serves_seeds_losses_and_rates(adam):
         measured(of, loss=loss, adam=adam and adam._replace(eta_a=0.1))
     assert program._cache_size() == before > 0
     # Control: what is no argument is another program.
-    assert module._compiled(graph, module.ITERATIONS - 1, fixed, 0) is not program
-    assert module._compiled(graph, module.ITERATIONS, fixed, 0) is program
+    assert of_parts(module.ITERATIONS - 1) is not program
+    assert of_parts(module.ITERATIONS) is program
 
 
 def test_diverged_parameters_have_no_curvature():
