@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lora_theory import arguments
 from lora_theory.arrays import Array, Float, PRNGKey
 from lora_theory.terms import Init
+
+_LEAST, _MOST = (float(size) for size in (jnp.finfo("float32").tiny, jnp.finfo("float32").max))
 
 
 class FactorA(nnx.LoRAParam):
@@ -85,10 +88,9 @@ class LoRA(nnx.Module):
         axis: int = 0,
         key: PRNGKey,
     ):
-        if min(in_features, out_features, rank) < 1:
-            raise ValueError(
-                f"sizes must be at least 1 (got n={in_features}, m={out_features}, r={rank})"
-            )
+        in_features = arguments.integer("in_features", in_features)
+        out_features = arguments.integer("out_features", out_features)
+        rank = arguments.integer("rank", rank)
         if rank > min(in_features, out_features):
             raise ValueError(
                 f"rank: must be at most min(n, m) = {min(in_features, out_features)} (got {rank})"
@@ -101,21 +103,18 @@ class LoRA(nnx.Module):
             )
         if axis not in (0, -1):
             raise ValueError(f"axis: must be 0 or -1 (got {axis})")
-        for name, exponent in (("gamma", gamma), ("rho", rho)):
-            if not math.isfinite(exponent):
-                raise ValueError(f"{name}: must be finite (got {exponent})")
-        if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"alpha: must be positive and finite (got {alpha})")
+        spread = _held("rho", rho, "r^(ρ/2)", 1.0, rank, arguments.finite("rho", rho) / 2)
+        scale = _scale(rank, alpha, gamma)
         key_a, key_b = jax.random.split(key)
         a = jax.random.normal(key_a, (rank, in_features)) / jnp.sqrt(in_features)
         b = jax.random.normal(key_b, (out_features, rank))
         if rho != 0:
-            b = rank ** (rho / 2) * b
+            b = spread * b
         self.lora_a = FactorA(jnp.zeros_like(a) if init == "B" else a)
         self.lora_b = FactorB(jnp.zeros_like(b) if init == "A" else b)
         self.weight = None if weight is None else Frozen(weight)
         self.axis = axis
-        self.scale = 1.0 if alpha is None else float(alpha) * rank**-gamma
+        self.scale = scale
 
     def down(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """α r^−γ · Z_A = α r^−γ · A Z, the r features that B reads, on the axis of Z's features."""
@@ -152,3 +151,24 @@ class LoRA(nnx.Module):
     def _times(self, matrix: Float[Array, "..."], z: Float[Array, "..."]) -> Float[Array, "..."]:
         """A matrix (out, in), or one row of it (in,), applied to the features of z."""
         return matrix @ z if self.axis == 0 else z @ matrix.T
+
+
+def _scale(rank: int, alpha: float | None, gamma: float) -> float:
+    """α r^−γ, or 1 without α: a multiplier of 0 or ∞ in single precision trains nothing."""
+    power = arguments.finite("gamma", gamma)
+    if alpha is None:
+        return 1.0
+    factor = arguments.positive("alpha", alpha)
+    return _held("alpha, gamma", (alpha, gamma), "α r^−γ", factor, rank, -power)
+
+
+def _held(name: str, given: object, what: str, factor: float, rank: int, power: float) -> float:
+    """factor · r^power, if single precision can hold it."""
+    try:
+        found = factor * float(rank) ** power
+    except OverflowError:
+        found = math.inf
+    if not _LEAST <= found <= _MOST:
+        wanted = f"such that {what} is from {_LEAST:.1e} to {_MOST:.1e} at r = {rank}"
+        raise arguments.refusal(name, wanted, given)
+    return found

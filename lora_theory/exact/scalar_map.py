@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.exact.signed_log import SignedLog
 from lora_theory.stats.slopes import Table
 
@@ -64,7 +65,8 @@ def trajectory(
         All sizes at all steps.
 
     Raises:
-        ValueError: no steps, an unknown update, or sign updates of several samples.
+        ValueError: no steps, an unknown update, shapes that do not fit, or sign updates of several
+            samples.
 
     >>> one = SignedLog.of(np.ones((1, 1)))
     >>> n = SignedLog.two_to(120.0)
@@ -72,11 +74,10 @@ def trajectory(
     >>> run.f.value()[:, 0].tolist()  # at (−1, 0): Θ(1) after one step, at any width
     [0.0, 2.0, 2.0]
     """
-    if steps < 1:
-        raise ValueError(f"steps: must be at least 1 (got {steps})")
-    if update not in ("gd", "sign"):
-        raise ValueError(f"update: must be gd or sign (got {update!r})")
-    samples = s.sign.shape[-1]
+    steps = arguments.integer("steps", steps)
+    arguments.one_of("update", update, ("gd", "sign"))
+    b, s, gram, eta_a, eta_b = (SignedLog.of(at) for at in (b, s, gram, eta_a, eta_b))
+    samples = _samples(b, s, np.asarray(y, float), gram, eta_a, eta_b)
     if update == "sign" and samples > 1:
         raise ValueError(f"s: sign updates have a scalar map for one sample only (got {samples})")
     residual_mean = SignedLog.of(1.0 / samples)
@@ -95,6 +96,38 @@ def trajectory(
     by_name = [_stacked(list(delta)) for delta in zip(*deltas, strict=True)]
     all_b, all_s = _stacked(bs), _stacked(ss)
     return Trajectory(all_b, all_s, _column(all_b) * all_s, _stacked(by_name))
+
+
+def _samples(
+    b: SignedLog, s: SignedLog, y: np.ndarray, gram: SignedLog, eta_a: SignedLog, eta_b: SignedLog
+) -> int:
+    """N, if all shapes fit: a Gram matrix (N,), or a number, would be broadcast to another map."""
+    count = s.sign.shape[-1] if s.sign.ndim else 0
+    if not count:
+        raise ValueError(f"s: must have shape (…, N), samples last (got {s.sign.shape})")
+    shapes = {
+        "b": (b.sign.shape, ()),
+        "s": (s.sign.shape, (count,)),
+        "y": (y.shape, (count,)),
+        "gram": (gram.sign.shape, (count, count)),
+        "eta_a": (eta_a.sign.shape, ()),
+        "eta_b": (eta_b.sign.shape, ()),
+    }
+    runs: tuple[int, ...] = ()
+    for name, (shape, own) in shapes.items():
+        before = len(shape) - len(own)
+        fits = before >= 0 and shape[before:] == own
+        try:
+            runs = np.broadcast_shapes(runs, shape[:before]) if fits else runs
+        except ValueError:
+            fits = False
+        if not fits:
+            wanted = f"(…{''.join(f', {size}' for size in own)})"
+            raise ValueError(
+                f"{name}: must have shape {wanted}, its leading axes those of the runs "
+                f"{runs} (got {shape})"
+            )
+    return count
 
 
 def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
@@ -156,8 +189,15 @@ def random_runs(
     >>> trajectory(*runs, 2).f.log2().shape
     (3, 3, 2, 1)
     """
-    if init not in ("A", "B"):
-        raise ValueError(f'init: must be "A" or "B" (got {init!r})')
+    arguments.one_of("init", init, ("A", "B"))
+    arguments.one_of("update", update, ("gd", "sign"))
+    log2_widths = np.asarray(log2_widths, float)
+    for name, values in (("log2_widths", log2_widths), ("c_a", c_a), ("c_b", c_b), ("s_0", s_0)):
+        if not np.isfinite(np.asarray(values, float)).all():
+            raise arguments.refusal(name, "finite", values)
+    seeds = [arguments.integer("seeds", seed, 0) for seed in seeds]
+    if not seeds or log2_widths.ndim != 1:
+        raise ValueError("seeds, log2_widths: must be at least one seed, and widths (W,)")
     draws = np.array([_draws(np.random.default_rng(seed)) for seed in seeds])
     start, k_a, k_b, k = (SignedLog.of(draws[:, i, None]) for i in range(4))
     y = draws[:, 4, None]

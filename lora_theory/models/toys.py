@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lora_theory import arguments
 from lora_theory.adapters.layer import Frozen, LoRA
 from lora_theory.arrays import Array, Features, Float, Inputs, Outputs, PRNGKey
 from lora_theory.models.relu_readout import relu_readout
@@ -46,7 +47,7 @@ class LinearToy(nnx.Module):
     """
 
     def __init__(self, width: int, *, init: Init, key: PRNGKey):
-        self.lora = LoRA(width, 1, 1, init=init, key=key)
+        self.lora = LoRA(arguments.integer("width", width), 1, 1, init=init, key=key)
 
     def features(self, x: Inputs) -> Features:
         """Z = x: nothing comes before the adapter."""
@@ -92,6 +93,7 @@ class LayerToy(nnx.Module):
         rho: float = 0.0,
         key: PRNGKey,
     ):
+        _check_sizes(1, width, rank)
         key_lora, key_out = jax.random.split(key)
         self.lora = LoRA(
             width, width, rank, alpha=alpha, gamma=gamma, init=init, rho=rho, key=key_lora
@@ -144,6 +146,7 @@ class FeatureLayerToy(LayerToy):
         rho: float = 0.0,
         key: PRNGKey,
     ):
+        _check_sizes(inputs, width, rank)
         key_in, key_layer = jax.random.split(key)
         super().__init__(width, rank, alpha=alpha, gamma=gamma, init=init, rho=rho, key=key_layer)
         self.w_in = _w_in(inputs, width, key_in)
@@ -200,8 +203,8 @@ class TwoLayerToy(nnx.Module):
         weight: Pretrained = "zero",
         key: PRNGKey,
     ):
-        if weight not in PRETRAINED:
-            raise ValueError(f"weight: must be one of {', '.join(PRETRAINED)} (got {weight!r})")
+        _check_sizes(inputs, width, rank)
+        arguments.one_of("weight", weight, PRETRAINED)
         key_in, key_lora, key_out = jax.random.split(key, 3)
         self.w_in = _w_in(inputs, width, key_in)
         self.w_out = Frozen(jax.random.normal(key_out, (width,)) / jnp.sqrt(width))
@@ -256,6 +259,11 @@ class TwoLayerToy(nnx.Module):
 
 def _w_in(inputs: int, width: int, key: PRNGKey) -> Frozen:
     """W_in ~ N(0, 1) (n, d)."""
-    if inputs < 1:
-        raise ValueError(f"inputs: must be at least 1 (got {inputs})")
     return Frozen(jax.random.normal(key, (width, inputs)))
+
+
+def _check_sizes(inputs: int, width: int, rank: int) -> None:
+    """Refuse sizes in the toys' own words, before anything is drawn."""
+    arguments.integer("inputs", inputs)
+    arguments.integer("width", width)
+    arguments.integer("rank", rank, 1, width)

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import CONFIDENCE, drawn, few_seeds, resampled_seeds
-from lora_theory.stats.landscapes import Landscape
+from lora_theory.stats.landscapes import Landscape, checked
 
 Exponents = tuple[float, float]
 # What is said of a collapse: name -> weights of c_a and c_b. The sum alone is known where the map
@@ -79,7 +80,7 @@ class Collapse(NamedTuple):
         value = float(known @ weights)
         if not len(self.draws) or np.isnan(value):
             return value, np.nan, np.nan
-        tail = (1 - confidence) / 2
+        tail = (1 - arguments.between("confidence", confidence, 0, 1)) / 2
         ends = np.quantile(self.draws @ weights, (tail, 1 - tail))
         low, high = value + few_seeds(self.seeds, confidence) * (ends - value)
         coarse = float(np.dot(self.placed, np.abs(weights)))
@@ -122,6 +123,7 @@ def log_losses(land: Landscape) -> np.ndarray:
     Raises:
         ValueError: the loss at t = 0 is finite in no seed.
     """
+    land = checked("land", land)
     known = np.isfinite(land.start)
     if not known.any():
         raise ValueError("land: no seed has a finite loss at t = 0")
@@ -169,7 +171,8 @@ def collapse(
         confidence: of the intervals.
 
     Raises:
-        ValueError: fewer than two widths, widths that do not ascend, maps of different grids.
+        ValueError: fewer than two widths, widths that do not ascend, maps of different grids or
+            that are not finite, a confidence outside of (0, 1).
 
     >>> a, b = np.meshgrid(np.arange(-12.0, 1), np.arange(-8.0, 5), indexing="ij")
     >>> def family(n):  # a basin that moves as n^−1, n^(1/2)
@@ -177,9 +180,15 @@ def collapse(
     >>> collapse([family(n) for n in (3, 4, 5)], (3, 4, 5), resamples=2).exponents
     (-1.0, 0.5)
     """
+    confidence = arguments.between("confidence", confidence, 0, 1)
+    resamples = arguments.integer("resamples", resamples, 0)
+    steps = arguments.positive("steps", steps[0]), arguments.positive("steps", steps[1])
     widths = np.asarray(log2_widths, float)
     if len(widths) < 2 or (np.diff(widths) <= 0).any() or len(logs) != len(widths):
         raise ValueError(f"log2_widths: must be at least two and ascend (got {list(log2_widths)})")
+    logs = [np.asarray(log, float) for log in logs]
+    if not all(log.ndim == 3 and log.size and np.isfinite(log).all() for log in logs):
+        raise ValueError("logs: must be finite, (S, G_a, G_b) at each width; see `log_losses`")
     if len({log.shape[1:] for log in logs}) > 1:
         raise ValueError("logs: all widths must have one grid")
     maps = np.stack([judge(log) for log in logs])

@@ -11,10 +11,11 @@ positive rates.
 import dataclasses
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import quantile
 
 if TYPE_CHECKING:
@@ -89,6 +90,36 @@ class Line(NamedTuple):
         return self._replace(losses=self.losses[places], start=self.start[places])
 
 
+_On = TypeVar("_On", Landscape, Line)
+
+
+def checked(name: str, at: _On) -> _On:
+    """The same as arrays of numbers that fit each other.
+
+    Raises:
+        ValueError: shapes that do not fit, a loss that is NaN, rates that do not ascend from 0.
+
+    >>> rates = np.array([1.0, 2.0])
+    >>> checked("land", Landscape(np.ones((3, 2, 1)), np.ones(3), rates, rates))
+    Traceback (most recent call last):
+    ...
+    ValueError: land.losses: must be of shape (seeds, 2, 2) (got an array of shape (3, 2, 1))
+    """
+    losses, start, *axes = (np.asarray(values, float) for values in at)
+    for field, rates in zip(at._fields[2:], axes, strict=True):
+        if rates.ndim != 1 or not (np.diff(rates) > 0).all() or not (rates >= 0).all():
+            raise arguments.refusal(f"{name}.{field}", "rates that ascend from 0 or more", rates)
+    sizes = tuple(rates.size for rates in axes)
+    if losses.ndim != 1 + len(axes) or losses.shape[1:] != sizes or not len(losses):
+        wanted = f"of shape (seeds, {', '.join(map(str, sizes))})"
+        raise arguments.refusal(f"{name}.losses", wanted, losses)
+    if np.isnan(losses).any():
+        raise ValueError(f"{name}.losses: must be ∞ where a run diverged (got NaN)")
+    if start.shape != (len(losses),):
+        raise arguments.refusal(f"{name}.start", f"of shape ({len(losses)},)", start)
+    return at._replace(**dict(zip(at._fields, (losses, start, *axes), strict=True)))
+
+
 def judged_alike(land: Landscape | Line) -> Landscape | Line:
     """The same, where a run that ends above its loss at t = 0 counts as diverged.
 
@@ -107,7 +138,9 @@ def landscape(data: "Dataset", curve: str, t: int) -> Landscape:
         curve: of `CURVES`; what is judged is its excess over that seed's own floor.
         t: which step.
     """
+    arguments.one_of("curve", curve, CURVES)
     values = data[curve].values
+    t = arguments.integer("t", t, 0, values.shape[-1] - 1)
     losses = _excess(data, curve, values[..., t])
     return Landscape(
         losses, _excess(data, curve, values[:, 0, 0, 0]), data.eta_a.values, data.eta_b.values
@@ -146,6 +179,10 @@ class Judge:
 
     quantile: float = 0.5
     around: Around = "cell"
+
+    def __post_init__(self) -> None:
+        arguments.between("quantile", self.quantile, 0, 1)
+        arguments.one_of("around", self.around, AROUND)
 
     def seen(self, losses: np.ndarray) -> np.ndarray:
         """What stands for each cell in each seed: (S, G_a, G_b)."""
@@ -231,7 +268,8 @@ def near_best(judged: np.ndarray, within: float = NEAR_BEST) -> np.ndarray:
     >>> near_best(np.array([[1.0, 1.005], [1.02, np.inf]])).tolist()
     [[True, True], [False, False]]
     """
-    best = judged.min()
+    judged, within = np.asarray(judged), arguments.at_least("within", within, 0)
+    best = judged.min(initial=np.inf)
     return np.isfinite(judged) & (judged <= (1 + within) * best)
 
 
@@ -246,6 +284,8 @@ def edge(land: Landscape, along: Literal["A", "B", "equal"]) -> np.ndarray:
         along: "A": at the least η_B, which is 0 where the grid has it; "B": at the least η_A;
             "equal": η_A = η_B.
     """
+    arguments.one_of("along", along, ("A", "B", "equal"))
+    land = checked("land", land)
     if along == "equal":
         line, _, rates = land.diagonal
     else:
@@ -267,5 +307,6 @@ def flatness(land: Landscape, within: float) -> np.ndarray:
 
     A needle has the area of one cell; cells of rate 0 may be the best and have no area.
     """
+    land = checked("land", land)
     area = np.outer(land.eta_a > 0, land.eta_b > 0)
     return cell_size(land) * np.array([near_best(at, within)[area].sum() for at in land.losses])

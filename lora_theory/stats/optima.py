@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import bdtr
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import CONFIDENCE, fewest_seeds, quantile, resampled_seeds
 from lora_theory.stats.landscapes import (
     Cell,
@@ -16,6 +17,7 @@ from lora_theory.stats.landscapes import (
     Landscape,
     best_equal_pair,
     best_pair,
+    checked,
     papers_mean,
 )
 
@@ -51,6 +53,7 @@ def unbeaten(
     >>> unbeaten(losses[..., None], Judge())[:, 0].tolist()
     [True, True, False, False]
     """
+    losses = _known(losses)
     seen = judge.seen(losses)
     shape, q = seen.shape[1:], judge.quantile
     seen = seen.reshape(len(seen), -1)
@@ -64,6 +67,13 @@ def unbeaten(
     for theta in _thetas(seen, judged, q, confidence):
         found |= _not_beaten(np.stack([seen > theta, seen >= theta]), q, confidence)
     return found.reshape(shape)
+
+
+def _known(losses: np.ndarray) -> np.ndarray:
+    losses = np.asarray(losses, float)
+    if losses.ndim < 2 or not losses.size or np.isnan(losses).any():
+        raise arguments.refusal("losses", "numbers (S, …), ∞ where a run diverged", losses)
+    return losses
 
 
 def unbeaten_equal(
@@ -159,6 +169,7 @@ def cloud(losses: np.ndarray, judge: Judge | None, resamples: int = 400) -> np.n
         judge: what makes a cell good; None for the paper's mean.
         resamples: how many draws.
     """
+    losses = _known(losses)
     seen = losses if judge is None else judge.seen(losses)
     counts = np.zeros(losses.shape[1:])
     for draw in resampled_seeds(len(seen), resamples):
@@ -207,6 +218,11 @@ def gain(
     Returns:
         None where a line or the plane is ∞ throughout, or nobody is left to judge.
     """
+    land, chosen_on = checked("land", land), np.asarray(chosen_on)
+    if chosen_on.dtype != bool or chosen_on.shape != land.start.shape:
+        wanted = f"true or false for each of {len(land.start)} seeds"
+        raise arguments.refusal("chosen_on", wanted, chosen_on)
+    arguments.positive("penalty", penalty)
     few = land.of_seeds(chosen_on)
     others = land.of_seeds(~chosen_on)
     if not chosen_on.any() or chosen_on.all():

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import (
     CONFIDENCE,
     Interval,
@@ -19,7 +20,7 @@ from lora_theory.stats.intervals import (
     resampled_seeds,
     share_interval,
 )
-from lora_theory.stats.landscapes import Judge
+from lora_theory.stats.landscapes import Judge, checked
 from lora_theory.stats.scaling import Sweep
 from lora_theory.stats.search import log_values
 
@@ -107,6 +108,9 @@ def transfer(
     """
     if rule.shared and rule.p != rule.q:
         raise ValueError(f"rule: a shared rate has one exponent (got {rule.p}, {rule.q})")
+    arguments.finite("rule.p", rule.p)
+    arguments.finite("rule.q", rule.q)
+    arguments.positive("penalty", penalty)
     judge, grids = judge or Judge(), _grids(sweep, rule)
     found = []
     for n, grid in zip(sweep.log2_widths[1:], grids[1:], strict=True):
@@ -117,8 +121,9 @@ def transfer(
 
 def _grids(sweep: Sweep, rule: Rule) -> list[_Grid]:
     if rule.shared:
-        return [_Grid(at.losses[:, :, None], at.start, (at.eta,)) for at in sweep.shared]
-    lands = (land.positive for land in sweep.lands)
+        lines = (checked("lines", line) for line in sweep.shared)
+        return [_Grid(at.losses[:, :, None], at.start, (at.eta,)) for at in lines]
+    lands = (checked("lands", land).positive for land in sweep.lands)
     return [_Grid(land.losses, land.start, (land.eta_a, land.eta_b)) for land in lands]
 
 
@@ -229,6 +234,14 @@ def wider(
     Raises:
         ValueError: no steps are left.
     """
+    arguments.positive("penalty", penalty)
+    arguments.between("confidence", confidence, 0, 1)
+    after = arguments.integer("after", after, 0)
+    curves = tuple(np.asarray(at, float) for at in curves)
+    if any(at.ndim != 2 for at in curves) or len(curves) != len(log2_widths):
+        shapes = [at.shape for at in curves]
+        wanted = f"of shape (S, K) at each of {len(log2_widths)} widths"
+        raise ValueError(f"curves: must be {wanted} (got {shapes})")
     logs = [log_values(at, at[:, 0], penalty)[:, after:] for at in curves]
     if not logs or not all(at.shape[1] for at in logs):
         raise ValueError(f"after: must leave some of the kept steps (got {after})")

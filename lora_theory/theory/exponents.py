@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from lora_theory import arguments
 from lora_theory.terms import Class, Verdict
 from lora_theory.theory.polyhedra import Cell, Form, UndecidedError
 
@@ -50,13 +51,16 @@ class Power:
     """Θ(n^γ · r^ρ), or exactly zero: γ[uv] = γ[u] + γ[v], γ[u + v] = max(γ[u], γ[v]).
 
     n grows first: of two powers the larger is the one with the larger γ, and with the larger ρ
-    where γ is the same. Sizes have no sign, so nothing cancels: there is no subtraction.
+    where γ is the same. Sizes have no sign, so nothing cancels: there is no subtraction. Powers
+    are equal if they are of the same order: in `solve` that splits the exponents.
 
     >>> n = Power(1)
     >>> n ** "-1/2" * n + Power(0)  # n^(1/2) + 1
     n^1/2
     >>> Power(0) * ZERO
     0
+    >>> Power("1/2") == Power(1) ** "1/2", Power(0) == ZERO
+    (True, False)
     """
 
     __array_ufunc__ = None  # numpy functions of a power are no powers of n
@@ -118,6 +122,14 @@ class Power:
             if order := cell.sign(form):
                 return order
         return 0
+
+    def __eq__(self, other: object) -> bool:
+        return self.compare(_power(other)) == 0
+
+    def __hash__(self) -> int:
+        if self._cell is not None:
+            raise RuleError("a power of unknown exponents can not be looked up")
+        return hash(self._forms)
 
     def __repr__(self) -> str:
         if self._forms is None:
@@ -321,7 +333,7 @@ def derive(
     {'B': 'n^-1/2', 'Z_A': 'n^1/2', 'delta1': '1', 'delta2': 'n^-1/2'}
     {'B': 'n^-1/2', 'Z_A': 'n^1/2', 'delta1': '1', 'delta2': '1'}
     """
-    run = rule.steps(init, exponents)
+    steps, run = arguments.integer("steps", steps, 0), rule.steps(init, exponents)
     return [step.sizes() for step in itertools.islice(run, steps)]
 
 
@@ -339,6 +351,7 @@ def classify(rule: Rule, init: str, exponents: Mapping[str, Any]) -> Class:
 
 def first_unstable(rule: Rule, init: str, exponents: Mapping[str, Any], limit: int = 1000) -> int:
     """The first t at which f is not O(1); 0 if there is none up to `limit`."""
+    limit = arguments.integer("limit", limit)
     before: Step | None = None
     for t, step in enumerate(itertools.islice(rule.steps(init, exponents), limit), 1):
         if step.f.compare(ONE) > 0:
