@@ -97,9 +97,9 @@ class LoRA(nnx.Module):
             )
         if init not in ("A", "B", "both"):
             raise ValueError(f'init: must be "A", "B" or "both" (got {init!r})')
-        if weight is not None and weight.shape != (out_features, in_features):
+        if weight is not None and jnp.shape(weight) != (out_features, in_features):
             raise ValueError(
-                f"weight: must have shape {(out_features, in_features)} (got {weight.shape})"
+                f"weight: must have shape {(out_features, in_features)} (got {jnp.shape(weight)})"
             )
         if axis not in (0, -1):
             raise ValueError(f"axis: must be 0 or -1 (got {axis})")
@@ -112,7 +112,7 @@ class LoRA(nnx.Module):
             b = spread * b
         self.lora_a = FactorA(jnp.zeros_like(a) if init == "B" else a)
         self.lora_b = FactorB(jnp.zeros_like(b) if init == "A" else b)
-        self.weight = None if weight is None else Frozen(weight)
+        self.weight = None if weight is None else Frozen(jnp.asarray(weight))
         self.axis = axis
         self.scale = scale
 
@@ -145,6 +145,9 @@ class LoRA(nnx.Module):
 
     def _show(self, z: Float[Array, "..."]) -> None:
         """Let `nnx.capture` see the input, as columns; outside of one, sow would warn."""
+        features = self.lora_a.shape[1]
+        if not hasattr(z, "shape") or not z.shape or z.shape[self.axis] != features:
+            raise arguments.refusal("z", f"of {features} features on axis {self.axis}", z)
         if hasattr(self, "__captures__"):
             self.sow(LayerInput, "z", z if self.axis == 0 else jnp.moveaxis(z, -1, 0))
 

@@ -139,6 +139,12 @@ def objective(data: Data, loss: Loss) -> Objective:
     """
     if callable(loss):
         return loss(data)
+    data = Data(*map(jnp.asarray, data))
+    for name in ("y_train", "y_test"):
+        x, y = getattr(data, name.replace("y", "x")), getattr(data, name)
+        if y.ndim != 1 or not y.size or y.size not in x.shape:
+            wanted = f"(N,) for the N samples of an x of shape {x.shape}"
+            raise ValueError(f"{name}: must have shape {wanted} (got {y.shape})")
     arguments.one_of("loss", loss, LOSSES)
     return LOSSES[loss](data)
 

@@ -5,13 +5,14 @@ needs a itself: b and the N numbers s_k are all there is, whatever the width. A 
 cheap as any other, and n = 2^4000 as good as n = 10. No prediction is imported here.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from lora_theory import arguments
-from lora_theory.exact.signed_log import SignedLog
+from lora_theory.exact.signed_log import SignedLog, finite
+from lora_theory.stats.numbers import numbers
 from lora_theory.stats.slopes import Table
 
 Update = Literal["gd", "sign"]
@@ -76,8 +77,12 @@ def trajectory(
     """
     steps = arguments.integer("steps", steps)
     arguments.one_of("update", update, ("gd", "sign"))
-    b, s, gram, eta_a, eta_b = (SignedLog.of(at) for at in (b, s, gram, eta_a, eta_b))
-    samples = _samples(b, s, np.asarray(y, float), gram, eta_a, eta_b)
+    b, s, gram = (_number(*at) for at in (("b", b), ("s", s), ("gram", gram)))
+    eta_a, eta_b, y = _number("eta_a", eta_a), _number("eta_b", eta_b), finite("y", y)
+    for name, rate in (("eta_a", eta_a), ("eta_b", eta_b)):
+        if (rate.sign < 0).any():
+            raise ValueError(f"{name}: must be at least 0 (got a negative rate)")
+    samples = _samples(b, s, y, gram, eta_a, eta_b)
     if update == "sign" and samples > 1:
         raise ValueError(f"s: sign updates have a scalar map for one sample only (got {samples})")
     residual_mean = SignedLog.of(1.0 / samples)
@@ -96,6 +101,10 @@ def trajectory(
     by_name = [_stacked(list(delta)) for delta in zip(*deltas, strict=True)]
     all_b, all_s = _stacked(bs), _stacked(ss)
     return Trajectory(all_b, all_s, _column(all_b) * all_s, _stacked(by_name))
+
+
+def _number(name: str, value: Any) -> SignedLog:
+    return value if isinstance(value, SignedLog) else SignedLog.of(finite(name, value))
 
 
 def _samples(
@@ -138,6 +147,10 @@ def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
     >>> abs(table(widths, run).slope("f", 1).value) < 0.01  # Proposition 2
     True
     """
+    log2_widths = numbers("log2_widths", log2_widths)
+    if run.b.sign.ndim != 3 or run.b.sign.shape[2:] != log2_widths.shape:
+        wanted = f"of axes (S, W), W = {len(log2_widths)}"
+        raise ValueError(f"run: must be {wanted} (got {run.b.sign.shape[1:]})")
     sizes = {"f": run.f[1:][..., 0], "B": run.b[1:], "Z_A": run.s[1:][..., 0]}
     sizes |= {f"delta{i + 1}": run.deltas[i][..., 0] for i in range(3)}
     logs = {name: np.moveaxis(size.log2(), 0, -1).swapaxes(0, 1) for name, size in sizes.items()}
@@ -191,18 +204,23 @@ def random_runs(
     """
     arguments.one_of("init", init, ("A", "B"))
     arguments.one_of("update", update, ("gd", "sign"))
-    log2_widths = np.asarray(log2_widths, float)
-    for name, values in (("log2_widths", log2_widths), ("c_a", c_a), ("c_b", c_b), ("s_0", s_0)):
-        if not np.isfinite(np.asarray(values, float)).all():
-            raise arguments.refusal(name, "finite", values)
+    log2_widths = finite("log2_widths", numbers("log2_widths", log2_widths))
+    if log2_widths.ndim != 1:
+        raise arguments.refusal("log2_widths", "of shape (W,)", log2_widths)
+    c_a, c_b, s_0 = finite("c_a", c_a), finite("c_b", c_b), arguments.finite("s_0", s_0)
+    if not isinstance(seeds, Iterable) or not len(seeds):
+        raise arguments.refusal("seeds", "a list of integers, at least one", seeds)
     seeds = [arguments.integer("seeds", seed, 0) for seed in seeds]
-    if not seeds or log2_widths.ndim != 1:
-        raise ValueError("seeds, log2_widths: must be at least one seed, and widths (W,)")
+    try:
+        c_a, c_b = np.broadcast_arrays(c_a, c_b)
+    except ValueError:
+        shapes = f"{np.shape(c_a)}, {np.shape(c_b)}"
+        raise ValueError(f"c_a, c_b: must have one shape (got {shapes})") from None
     draws = np.array([_draws(np.random.default_rng(seed)) for seed in seeds])
     start, k_a, k_b, k = (SignedLog.of(draws[:, i, None]) for i in range(4))
     y = draws[:, 4, None]
     n = SignedLog.two_to(np.asarray(log2_widths, np.float64))
-    c_a, c_b = (np.asarray(c, np.float64)[..., None, None] for c in np.broadcast_arrays(c_a, c_b))
+    c_a, c_b = (c[..., None, None] for c in (c_a, c_b))
     start = start * n**s_0
     zero = SignedLog.of(0.0) * start
     b, s = (zero, start) if init == "A" else (start, zero)

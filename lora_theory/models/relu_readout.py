@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from lora_theory import arguments
 from lora_theory.arrays import Array, Float
 
 # Up to this rank a sum of outer products, fused with the comparison, beats a matrix product:
@@ -51,6 +52,18 @@ def relu_readout(
     return _value(w, b, h, offset)[0]
 
 
+def _check_shapes(w: Array, b: Array, h: Array, offset: Array | None) -> None:
+    """Others would be broadcast to another function."""
+    n, samples = jnp.shape(w)[-1:], jnp.shape(h)[-1:]
+    rank = jnp.shape(b)[-1:]
+    wanted = {"w": (w, n), "b": (b, n + rank), "h": (h, rank + samples)}
+    if offset is not None:
+        wanted["offset"] = (offset, n + samples)
+    for name, (value, shape) in wanted.items():
+        if not hasattr(value, "shape") or value.shape != shape or 0 in n + rank:
+            raise arguments.refusal(name, f"an array of shape {shape}", value)
+
+
 def _gate(b: Array, h: Array, offset: Array | None) -> Array:
     rank = h.shape[0]
     if rank > _UNROLLED_RANK:
@@ -66,6 +79,7 @@ def _value(
     w: Array, b: Array, h: Array, offset: Array | None
 ) -> tuple[Float[Array, "N"], Array, Array]:
     """f, and what its differential needs besides: M and S."""
+    _check_shapes(w, b, h, offset)
     gate = _gate(b, h, offset)
     s = (w[:, None] * b).T @ gate
     f = (s * h).sum(axis=0)

@@ -153,6 +153,7 @@ class FeatureLayerToy(LayerToy):
 
     def features(self, x: Inputs) -> Features:
         """Z = φ(W_in x), shape (n, N)."""
+        _check_inputs(x, self.w_in)
         return nnx.relu(self.w_in[...] @ x)
 
 
@@ -230,6 +231,7 @@ class TwoLayerToy(nnx.Module):
 
         What is frozen is computed once, the product with W* too.
         """
+        _check_inputs(x, self.w_in)
         z = nnx.relu(self.w_in[...] @ x)
         frozen = self.lora.weight
         return z if frozen is None else jnp.concatenate([z, frozen[...] @ z])
@@ -260,6 +262,12 @@ class TwoLayerToy(nnx.Module):
 def _w_in(inputs: int, width: int, key: PRNGKey) -> Frozen:
     """W_in ~ N(0, 1) (n, d)."""
     return Frozen(jax.random.normal(key, (width, inputs)))
+
+
+def _check_inputs(x: Inputs, w_in: Frozen) -> None:
+    inputs = w_in.shape[1]
+    if not hasattr(x, "shape") or not x.shape or x.shape[0] != inputs:
+        raise arguments.refusal("x", f"columns of {inputs} inputs", x)
 
 
 def _check_sizes(inputs: int, width: int, rank: int) -> None:

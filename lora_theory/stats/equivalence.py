@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from lora_theory import arguments
+from lora_theory.stats.numbers import numbers
 from lora_theory.stats.slopes import Slope
 from lora_theory.terms import Outcome
 
@@ -44,6 +45,8 @@ def compare(
     >>> compare(Slope(0.02, 0.1, 100), 0.0, margin=0.1, confidence=0.95)
     Comparison(verdict='undecided', seeds_needed=616)
     """
+    if not isinstance(slope, Slope):
+        raise arguments.refusal("slope", "a Slope", slope)
     margin, half = arguments.at_least("margin", margin, 0), slope.half_width(confidence)
     if predicted is not None:
         predicted = arguments.finite("predicted", predicted)
@@ -79,8 +82,11 @@ def within(
     >>> within(-1.25, -0.75, -1.0, 0.125, seeds=24)
     Comparison(verdict='undecided', seeds_needed=96)
     """
-    arguments.finite("predicted", predicted)
-    arguments.at_least("margin", margin, 0)
+    predicted = arguments.finite("predicted", predicted)
+    margin = arguments.at_least("margin", margin, 0)
+    for name, end in (("low", low), ("high", high)):
+        if numbers(name, end, 0).ndim:
+            raise arguments.refusal(name, "a number", end)
     if seeds is not None:
         arguments.integer("seeds", seeds, 0)
     if low > high:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import bdtr, betaincinv, ndtri, stdtrit
 
 from lora_theory import arguments
+from lora_theory.stats.numbers import numbers
 
 CONFIDENCE = 0.95
 _FEWEST_CROSSED = 6  # Two halves of fewer than three seeds hardly change when drawn anew.
@@ -37,7 +38,7 @@ def student(seeds: int, confidence: float = CONFIDENCE) -> float:
     4.303
     """
     share = arguments.between("confidence", confidence, 0, 1)
-    return float(stdtrit(seeds - 1, (1 + share) / 2))
+    return float(stdtrit(arguments.integer("seeds", seeds) - 1, (1 + share) / 2))
 
 
 def mean_interval(
@@ -51,8 +52,9 @@ def mean_interval(
     >>> [float(v[0].round(3)) for v in centre]
     [2.0, -0.484, 4.484]
     """
-    samples = np.asarray(samples, np.float64)
-    seeds = samples.shape[axis]
+    samples = numbers("samples", samples)
+    axes = samples.ndim
+    seeds = samples.shape[arguments.integer("axis", axis, -axes, axes - 1)]
     mean = samples.mean(axis=axis)
     if seeds < 2:
         return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
@@ -81,10 +83,9 @@ def quantile(samples: np.ndarray, q: float = 0.5) -> np.ndarray:
 
 def _ordered(samples: np.ndarray) -> np.ndarray:
     """Samples in order, seeds first."""
-    samples = np.asarray(samples, np.float64)
-    if not samples.ndim or not len(samples):
-        raise arguments.refusal("samples", "an array (S, …) of at least one seed", samples)
-    return np.sort(samples, axis=0)
+    if np.size(samples) == 0 and len(samples):  # Seeds, and nothing that they are samples of.
+        return np.asarray(samples, np.float64)
+    return np.sort(numbers("samples", samples), axis=0)
 
 
 def fewest_seeds(q: float, confidence: float = CONFIDENCE) -> int:
@@ -151,6 +152,7 @@ def drawn(values: np.ndarray, draw: np.ndarray) -> np.ndarray:
     >>> drawn(np.array([10, 11]), np.array([1, 3, 1])).tolist()
     [11, 11]
     """
+    values, draw = np.asarray(values), np.asarray(draw)
     had = draw[draw < len(values)]
     return values[had] if had.size else values
 
@@ -187,6 +189,7 @@ def halves(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     >>> [half.tolist() for half in halves(3)]
     [[0, 2], [1]]
     """
+    seeds = arguments.integer("seeds", seeds, 0)
     return np.arange(0, seeds, 2), np.arange(1, seeds, 2)
 
 
@@ -226,7 +229,7 @@ def crossed(
     >>> crossed(value, 4, resamples=20).mean.tolist()
     2.25
     """
-    if seeds < 2:
+    if arguments.integer("seeds", seeds, 0) < 2:
         raise ValueError(f"seeds: two halves need at least two (got {seeds})")
     confidence = arguments.between("confidence", confidence, 0, 1)
 

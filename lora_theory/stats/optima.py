@@ -18,8 +18,10 @@ from lora_theory.stats.landscapes import (
     best_equal_pair,
     best_pair,
     checked,
+    judging,
     papers_mean,
 )
+from lora_theory.stats.numbers import numbers
 
 _FLIPS = 500
 _TOGETHER = 2**16  # Flips × pairs that are compared together: more would only take memory.
@@ -54,7 +56,7 @@ def unbeaten(
     [True, True, False, False]
     """
     losses = _known(losses)
-    seen = judge.seen(losses)
+    seen = judging(judge).seen(losses)
     shape, q = seen.shape[1:], judge.quantile
     seen = seen.reshape(len(seen), -1)
     seen = seen[np.lexsort(seen.T)]  # Signs belong to places: any order of seeds is one.
@@ -70,9 +72,9 @@ def unbeaten(
 
 
 def _known(losses: np.ndarray) -> np.ndarray:
-    losses = np.asarray(losses, float)
-    if losses.ndim < 2 or not losses.size or np.isnan(losses).any():
-        raise arguments.refusal("losses", "numbers (S, …), ∞ where a run diverged", losses)
+    losses = numbers("losses", losses, 2)
+    if np.isnan(losses).any():
+        raise ValueError("losses: must be ∞ where a run diverged (got NaN)")
     return losses
 
 
@@ -80,6 +82,7 @@ def unbeaten_equal(
     land: Landscape, judge: Judge, *, confidence: float = CONFIDENCE
 ) -> np.ndarray | None:
     """The same among the cells with η_A = η_B alone: (G_a, G_b); None also if there are none."""
+    land, judge = checked("land", land), judging(judge)
     equal = land.equal
     if not equal.any():
         return None
@@ -170,7 +173,7 @@ def cloud(losses: np.ndarray, judge: Judge | None, resamples: int = 400) -> np.n
         resamples: how many draws.
     """
     losses = _known(losses)
-    seen = losses if judge is None else judge.seen(losses)
+    seen = losses if judge is None else judging(judge).seen(losses)
     counts = np.zeros(losses.shape[1:])
     for draw in resampled_seeds(len(seen), resamples):
         drawn = seen[draw]
@@ -227,7 +230,7 @@ def gain(
     others = land.of_seeds(~chosen_on)
     if not chosen_on.any() or chosen_on.all():
         return None
-    judged = judge.judge(few.losses)
+    judged = judging(judge).judge(few.losses)
     best, equal = best_pair(few, judged), best_equal_pair(few, judged)
     if best is None or equal is None:
         return None

@@ -23,7 +23,7 @@ from lora_theory.stats.intervals import (
     quantile,
     share_interval,
 )
-from lora_theory.stats.landscapes import Judge, Landscape, Line, best_pair, checked
+from lora_theory.stats.landscapes import Judge, Landscape, Line, best_pair, checked, judging
 
 
 class Search(NamedTuple):
@@ -92,6 +92,10 @@ def log_values(losses: np.ndarray, start: np.ndarray, penalty: float = 1.0) -> n
     """log2 of losses (S, …), each at most `penalty` times that seed's loss at t = 0, as is a
     diverged run: at 1 it counts as untrained.
     """
+    losses, start = np.asarray(losses, float), np.asarray(start, float)
+    if not (losses >= 0).all() or start.shape not in ((), losses.shape[:1]):
+        wanted = "at least 0, ∞ where a run diverged, and one start a seed"
+        raise arguments.refusal("losses, start", wanted, (losses.shape, start.shape))
     most = penalty * np.reshape(start, (-1, *[1] * (losses.ndim - 1)))
     return np.asarray(np.log2(np.maximum(np.minimum(losses, most), np.finfo(float).tiny)))
 
@@ -122,7 +126,10 @@ def search(
     """
     land = checked("land", land)
     line = land.diagonal if line is None else checked("line", line)
-    land, judge = land.positive, judge or Judge()
+    if len(line.losses) != len(land.losses):
+        wanted = f"of the {len(land.losses)} seeds of the landscape"
+        raise arguments.refusal("line.losses", wanted, line.losses)
+    land, judge = land.positive, judging(judge or Judge())
     arguments.positive("penalty", penalty)
     seeds, cells = line.losses.shape
     if not cells:
@@ -187,6 +194,10 @@ def steps_to_reach(steps: np.ndarray, curves: np.ndarray, targets: np.ndarray) -
         shapes = steps.shape, curves.shape, targets.shape
         wanted = "of shapes (K,), (S, K) and (S,)"
         raise ValueError(f"steps, curves, targets: must be {wanted} (got {shapes})")
+    if not (np.diff(steps) > 0).all():
+        raise arguments.refusal("steps", "ascending", steps)
+    if np.isnan(curves).any() or np.isnan(targets).any():
+        raise ValueError("curves, targets: must be numbers, ∞ where a run diverged (got NaN)")
     tiny = np.finfo(float).tiny
     logs, aims = np.log2(np.maximum(curves, tiny)), np.log2(np.maximum(targets, tiny))
     below = logs <= aims[:, None]
@@ -233,7 +244,7 @@ def speed_up(
     """
     land = checked("land", land)
     line = land.diagonal if line is None else checked("line", line)
-    judge, seeds = judge or Judge(), len(land.losses)
+    judge, seeds = judging(judge or Judge()), len(land.losses)
 
     def needed(choosing: np.ndarray, running: np.ndarray) -> np.ndarray:
         few = land.of_seeds(choosing)

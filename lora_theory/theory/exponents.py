@@ -144,6 +144,7 @@ class Power:
         )
 
     __sub__ = __rsub__ = __neg__ = __float__ = __int__ = __abs__ = __rpow__ = __bool__ = _refuse
+    __radd__ = __rmul__ = __rtruediv__ = _refuse  # Of what is no power.
     __lt__ = __le__ = __gt__ = __ge__ = __mod__ = __floordiv__ = _refuse
 
 
@@ -256,6 +257,13 @@ class Rule:
         """
         if isinstance(init, str) and init not in self.inits:
             raise ValueError(f"init: must be one of {', '.join(self.inits)} (got {init!r})")
+        if not isinstance(init, str) and not (
+            isinstance(init, tuple) and [type(size) for size in init] == [Power, Power]
+        ):
+            wanted = f"one of {', '.join(self.inits)}, or the two powers (B, Z_A)"
+            raise arguments.refusal("init", wanted, init)
+        if not isinstance(exponents, Mapping):
+            raise arguments.refusal("exponents", "by name, as {'c_a': -1}", exponents)
         if set(exponents) != set(self.exponents):
             raise ValueError(
                 f"exponents: {self.name} needs {', '.join(self.exponents)} "
@@ -266,6 +274,8 @@ class Rule:
             for name, value in exponents.items()
         }
         for step in self.run(init, **self.rates(**values)):
+            if not isinstance(step, Step):
+                raise RuleError(f"run: must yield a Step per update (got {step!r})")
             if "delta1" not in step.deltas or not set(step.deltas) <= _DELTAS:
                 raise RuleError(
                     f"deltas: must be delta1 and, of two factors, delta2, delta3 (got "
@@ -274,6 +284,7 @@ class Rule:
             for power in step.sizes().values():
                 _power(power)
             yield step
+        raise RuleError("run: must yield a Step per update without end (it ended)")
 
 
 class Unknown(NamedTuple):

@@ -115,7 +115,7 @@ def test_samples_first_is_the_transpose_of_samples_as_columns(with_weight):
     np.testing.assert_allclose(rows(z.T), columns(z).T, rtol=1e-5, atol=1e-5)
     batch = jnp.stack([z.T, 2 * z.T])  # Any number of leading axes.
     np.testing.assert_allclose(rows(batch)[1], 2 * columns(z).T, rtol=1e-5, atol=1e-4)
-    with pytest.raises(TypeError):  # Control: features on the other axis.
+    with pytest.raises(ValueError, match="z: must be of 10 features"):  # Control: the other axis.
         rows(z)
 
 
