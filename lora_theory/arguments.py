@@ -78,6 +78,15 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
         raise refusal(name, f"one of {', '.join(words)}", value)
 
 
+def some(name: str, values: Any, most: int | None = None) -> Any:
+    """Several of something: at least one, and not more than there is room for."""
+    count = len(values)
+    if not count or (most is not None and count > most):
+        wanted = "at least one" if most is None else f"from 1 to {most}"
+        raise ValueError(f"{name}: must be {wanted} (got {count})")
+    return values
+
+
 def refusal(name: str, wanted: str, value: Any) -> ValueError:
     """The error for an argument, in one line however long its value is."""
     words = " ".join(repr(value).split()) if not hasattr(value, "shape") else _array(value)

@@ -8,19 +8,33 @@ import pytest
 
 from lora_theory import FeatureLayerToy, LayerToy, LinearToy, TwoLayerToy, arguments, sine_task
 from lora_theory.adapters.layer import LoRA
+from lora_theory.data.synthetic import objective
 from lora_theory.exact.scalar_map import random_runs, trajectory
 from lora_theory.exact.signed_log import SignedLog
+from lora_theory.models.relu_readout import relu_readout
+from lora_theory.plots.gain import gain_figure
+from lora_theory.plots.theory import phase_diagrams
 from lora_theory.stats import intervals
 from lora_theory.stats.collapse import Collapse, collapse, log_losses
+from lora_theory.stats.controls import family
 from lora_theory.stats.equivalence import compare, within
-from lora_theory.stats.landscapes import Judge, Landscape, Line, edge, flatness
+from lora_theory.stats.landscapes import Judge, Landscape, Line, best_pair, edge, flatness
 from lora_theory.stats.optima import cloud, gain, unbeaten
 from lora_theory.stats.places import near, read
 from lora_theory.stats.scaling import Sweep, scaling
-from lora_theory.stats.search import chances, expected_best, larger_b, search, steps_to_reach
+from lora_theory.stats.search import (
+    chances,
+    expected_best,
+    larger_b,
+    log_values,
+    search,
+    steps_to_reach,
+)
 from lora_theory.stats.slopes import Slope
 from lora_theory.stats.transfer import Rule, transfer, wider
-from lora_theory.theory.exponents import derive
+from lora_theory.theory.exponents import Rule as Rule_
+from lora_theory.theory.exponents import derive, solve, width_rates
+from lora_theory.theory.regions import lattice
 from lora_theory.theory.rules import LINEAR_GD
 from lora_theory.train.devices import resolve_policy
 
@@ -33,6 +47,7 @@ SWEEP = Sweep(np.array([1.0, 2.0, 3.0]), (LAND,) * 3)
 FIT = Collapse((0, 0), (0, 0), (0, 0), {}, 9, np.zeros((5, 2)), 9)
 CURVES = (np.ones((4, 3)),) * 2
 MAPS = [np.random.default_rng(0).normal(size=(4, 5, 5))] * 3
+ENDS = Rule_("ends", lambda init, eta: iter(()), ("c",), width_rates("eta"), ("A",))
 ONE = SignedLog.of(np.ones((1, 1)))
 PAIR = SignedLog.of(np.ones(2))
 
@@ -148,8 +163,39 @@ REFUSED = {
     "s": [lambda: trajectory(ONE[0, 0], ONE[0, 0], 1.0, ONE, ONE[0, 0], ONE[0, 0], 1)],
     "seeds": [lambda: random_runs([6.0], [-1], "A", 0.0, 0.0)],
     "c_a": [lambda: random_runs([6.0], [1], "A", math.nan, 0.0)],
+    "log2_widths": [
+        lambda: collapse(MAPS, (1, 2, math.nan)),
+        lambda: scaling(SWEEP._replace(log2_widths=[1, math.nan, 3])),
+        lambda: transfer(SWEEP._replace(log2_widths=[3, 2, 1]), Rule(0, 0)),
+        lambda: wider([2, 1], CURVES),
+        lambda: random_runs([], [1], "A", 0.0, 0.0),
+    ],
+    "judged": [
+        lambda: best_pair(LAND, np.ones((9, 9))),
+        lambda: best_pair(LAND, np.eye(4) * np.nan),
+    ],
+    "judge": [lambda: search(LAND, judge="median"), lambda: read(LAND, LAND.diagonal, None)],
+    "losses, start": [lambda: log_values(-np.ones((2, 2)), np.ones(2))],
+    "line": [lambda: read(LAND, None, Judge())],
+    "truth": [lambda: family([6, 8], (RATES, RATES), (3, 3), (math.nan, 0), 0)],
+    "value": [lambda: SignedLog.of("1"), lambda: SignedLog.of([[1], [1, 2]])],
+    "exponent": [lambda: SignedLog.of(2.0) ** math.nan, lambda: SignedLog.two_to(math.inf)],
+    "families": [lambda: gain_figure([], what="")],
+    "diagrams": [lambda: phase_diagrams([None] * 5)],
     # Theory
+    "init": [
+        lambda: derive(LINEAR_GD, None, {"c_a": 0, "c_b": 0}, 1),
+        lambda: derive(LINEAR_GD, ("0", "0"), {"c_a": 0, "c_b": 0}, 1),
+    ],
+    "exponents": [lambda: derive(LINEAR_GD, "A", [0, 0], 1)],
+    "step": [lambda: lattice(0)],
+    "run": [
+        lambda: solve(
+            Rule_("r", lambda init, eta: iter(()), ("c",), width_rates("eta"), ("A",)), "A"
+        )
+    ],
     "steps": [
+        lambda: steps_to_reach([1, 0], np.ones((1, 2)), np.ones(1)),
         lambda: derive(LINEAR_GD, "A", {"c_a": 0, "c_b": 0}, -1),
         lambda: derive(LINEAR_GD, "A", {"c_a": 0, "c_b": 0}, 1.5),
         lambda: trajectory(PAIR[0], PAIR, np.ones(2), ONE, PAIR[0], PAIR[0], 0),
@@ -163,6 +209,16 @@ def test_odd_calls_name_their_argument(name, call):
     with pytest.raises(ValueError, match=f"^{name}: must ") as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_shapes_that_would_broadcast_to_another_function_are_refused():
+    one = jax.numpy.ones
+    for name, shapes in {"h": ((3,), (3, 2), (1, 4)), "b": ((3,), (2, 2), (2, 4))}.items():
+        with pytest.raises(Exception, match=f"{name}: must be an array of shape|Type-check"):
+            relu_readout(*map(one, shapes))
+    data = sine_task(5, 3, 3, key=KEY)
+    with pytest.raises(ValueError, match=r"y_train: must have shape \(N,\)"):
+        objective(data._replace(y_train=data.y_train[:2]), "mse")
 
 
 def test_numbers_of_every_library_are_numbers():

@@ -111,7 +111,9 @@ def family(
     if len(seeds) != len(log2_widths):
         raise ValueError(f"seeds: must be one a width, {len(log2_widths)} (got {len(seeds)})")
     for name, pair in (("truth", truth), ("middle", middle)):
-        if pair is not None and not (np.shape(pair) == (2,) and numbers(name, pair).size == 2):
+        if pair is not None and not (
+            np.shape(pair) == (2,) and np.isfinite(numbers(name, pair)).all()
+        ):
             raise arguments.refusal(name, "a pair (c_a, c_b)", pair)
     noise = arguments.at_least("noise", noise, 0)
     scatter = arguments.at_least("scatter", scatter, 0)
