@@ -1,68 +1,88 @@
-# `make` lists the targets. The first one that needs Python makes .venv; it is re-made only when
-# pyproject.toml or constraints.txt change. PYTHON=python3.12 chooses the interpreter.
+# `make` lists the targets. The first one that needs Python makes .venv; it is made anew only when
+# pyproject.toml or constraints.txt change, when the checkout has been moved, or when PYTHON asks for
+# another interpreter: PYTHON=python3.12 chooses it, and without PYTHON the one in .venv stays.
 PYTHON ?= python3
+ASKED := $(if $(filter file,$(origin PYTHON)),,yes)
 VENV := .venv
 BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
 READY := $(VENV)/.ready
-STAMP = $(shell cat pyproject.toml constraints.txt | cksum)
+PIP := $(RUN) pip install --quiet --disable-pip-version-check
+
+ifneq ($(shell [ "$(strip $(MAKEFILE_LIST))" -ef Makefile ] && echo here),here)
+$(error run it in its own folder: make -C "$(shell dirname "$(strip $(MAKEFILE_LIST))")")
+endif
+
+# Which interpreter: where it is from, and its version. What decides an installation: its contents,
+# not their times (a fresh checkout or a touched file installs nothing anew), and where it lies.
+WHO = -c 'import sys; print(sys.base_prefix, *sys.version_info[:3]); sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup fig2 optimum claims width width-quick width-all test check bench notebooks lock clean FORCE
 
 help: ## List the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) ## Make .venv and install the project into it
 
-# Compared by content, not by time: a fresh checkout or a touched file installs nothing anew.
+# An environment of another interpreter, or of another place (where its scripts still point), is made
+# from nothing; `there` is empty then.
 $(READY): FORCE
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "error: PYTHON: must be Python 3.11 or newer (got $(PYTHON): $$($(PYTHON) --version 2>&1 | head -n 1)); try make PYTHON=python3.12" >&2; exit 2; }
-	@if [ "$$(cat $@ 2>/dev/null)" != "$(STAMP)" ] || [ ! -x $(BIN)/python ]; then \
-	  echo "installing into $(VENV) (once, a minute or two)" && \
-	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,dev]' && \
-	  echo "$(STAMP)" > $@.tmp && mv $@.tmp $@; \
-	fi
+	@there=$$($(BIN)/python $(WHO)) || there=; \
+	chosen=$$($(PYTHON) $(WHO)) || chosen=; \
+	{ read -r content; read -r place; } 2>/dev/null < $@; \
+	wanted=$$(cat pyproject.toml constraints.txt | cksum); here=$$(pwd -P); \
+	if [ -n "$(ASKED)" ] && [ "$$there" != "$$chosen" ]; then there=; fi; \
+	if [ "$${place:-$$here}" != "$$here" ]; then there=; fi; \
+	if [ -n "$$there" ] && [ "$$content $$place" = "$$wanted $$here" ]; then exit 0; fi; \
+	if [ -z "$$there" ] && [ -z "$$chosen" ]; then \
+	  echo "error: PYTHON: must be Python 3.11 or newer (got $(PYTHON): $$($(PYTHON) --version 2>&1 | head -n 1)); try make PYTHON=python3.12" >&2; exit 2; \
+	fi; \
+	echo "installing into $(VENV) (once, a minute or two)" && \
+	if [ -z "$$there" ] || ! $(RUN) pip --version > /dev/null 2>&1; then \
+	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); \
+	fi && \
+	$(PIP) -c constraints.txt -e '.[experiments,dev]' && \
+	printf '%s\n' "$$wanted" "$$here" > $@.tmp && mv $@.tmp $@
 
 fig2: $(READY) ## Figure 2 of the paper at full size, both losses: results/fig2, figures/fig2_*
-	$(BIN)/python -m experiments.fig2
+	$(RUN) experiments.fig2
 
 optimum: $(READY) ## Where the optimum lies: 96 seeds on a coarser grid: results/optimum, figures/optimum_*
-	$(BIN)/python -m experiments.optimum
+	$(RUN) experiments.optimum
 
 claims: $(READY) ## Every claim of the theory, measured: results/claims, figures/{fig1,phase,exponents,slopes}
-	$(BIN)/python -m experiments.claims
+	$(RUN) experiments.claims
 
 width: $(READY) ## The landscape over widths and ranks, 27 minutes: results/width, figures/width_*
-	$(BIN)/python -m experiments.width
+	$(RUN) experiments.width
 
 width-quick: $(READY) ## The same as a first look, one minute: results/width_quick, figures/width_quick_*
-	$(BIN)/python -m experiments.width_quick
+	$(RUN) experiments.width_quick
 
 width-all: $(READY) ## The same with all seeds, inits and ranks, two and a quarter hours: results/width_all, figures/width_all_*
-	$(BIN)/python -m experiments.width_all
+	$(RUN) experiments.width_all
 
 test: check ## Linter, type checker, tests, doctests and notebooks
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(RUN) pytest -n auto --dist worksteal
 
 check: $(READY) ## Linter, formatter, type checker, who may import whom
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
 	$(BIN)/lint-imports --no-logo
 
 bench: $(READY) ## Speed and memory of the engine against plain implementations
-	$(BIN)/python -m experiments.bench
+	$(RUN) experiments.bench
 
 notebooks: $(READY) ## Open the notebooks
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,notebooks]'
-	$(BIN)/jupyter lab notebooks
+	$(PIP) -c constraints.txt -e '.[experiments,notebooks]'
+	$(RUN) jupyterlab notebooks
 
 lock: $(READY) ## Renew constraints.txt from pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --universal --all-extras --no-header --no-annotate --upgrade --quiet \
+	$(PIP) uv
+	$(RUN) uv pip compile --universal --all-extras --no-header --no-annotate --upgrade --quiet \
 	  --python-version 3.11 pyproject.toml -o constraints.txt
 
 clean: ## Remove .venv, caches, results and runs; figures stay

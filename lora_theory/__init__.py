@@ -2,7 +2,7 @@
 
 | package | what is in it |
 |---|---|
-| `terms`, `arrays` | the words and the symbols |
+| `terms`, `arrays`, `arguments` | the words, the symbols, and what is said of arguments |
 | `keys` | from a seed to everything random |
 | `theory` | what is said: exponents, update rules, claims, regions |
 | `exact` | models that are solved rather than trained: the scalar map of eq. 2 |

@@ -84,9 +84,15 @@ def leaf_labels_of(params: Any, labels: Any) -> tuple[str, ...]:
     if callable(tree):
         tree = tree(params)
     flat: list[str] = []
-    jax.tree.map(
-        lambda label, part: flat.extend([label] * len(jax.tree.leaves(part))), tree, params
-    )
+    try:
+        jax.tree.map(
+            lambda label, part: flat.extend([label] * len(jax.tree.leaves(part))), tree, params
+        )
+    except ValueError as error:
+        where = str(error).splitlines()[0]
+        raise ValueError(
+            f"labels: must be a tree of the parameters' structure, or a prefix of it (got {where})"
+        ) from error
     for label in flat:
         if label not in GROUPS:
             raise ValueError(f"labels: must be among {', '.join(GROUPS)} (got {label!r})")

@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lora_theory import arguments
 from lora_theory.arrays import Array, Float, PRNGKey
 from lora_theory.keys import model_key
 from lora_theory.terms import Init
+
+_LEAST, _MOST = (float(size) for size in (jnp.finfo("float32").tiny, jnp.finfo("float32").max))
 
 
 class FactorA(nnx.LoRAParam):
@@ -86,37 +89,33 @@ class LoRA(nnx.Module):
         axis: int = 0,
         key: PRNGKey | tuple[PRNGKey, PRNGKey],
     ):
-        if min(in_features, out_features, rank) < 1:
-            raise ValueError(
-                f"sizes must be at least 1 (got n={in_features}, m={out_features}, r={rank})"
-            )
+        in_features = arguments.integer("in_features", in_features)
+        out_features = arguments.integer("out_features", out_features)
+        rank = arguments.integer("rank", rank)
         if rank > min(in_features, out_features):
             raise ValueError(
                 f"rank: must be at most min(n, m) = {min(in_features, out_features)} (got {rank})"
             )
         if init not in ("A", "B", "both"):
             raise ValueError(f'init: must be "A", "B" or "both" (got {init!r})')
-        if weight is not None and weight.shape != (out_features, in_features):
+        if weight is not None and jnp.shape(weight) != (out_features, in_features):
             raise ValueError(
-                f"weight: must have shape {(out_features, in_features)} (got {weight.shape})"
+                f"weight: must have shape {(out_features, in_features)} (got {jnp.shape(weight)})"
             )
         if axis not in (0, -1):
             raise ValueError(f"axis: must be 0 or -1 (got {axis})")
-        for name, exponent in (("gamma", gamma), ("rho", rho)):
-            if not math.isfinite(exponent):
-                raise ValueError(f"{name}: must be finite (got {exponent})")
-        if alpha is not None and not (math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"alpha: must be positive and finite (got {alpha})")
+        spread = _held("rho", rho, "r^(ρ/2)", 1.0, rank, arguments.finite("rho", rho) / 2)
+        scale = _scale(rank, alpha, gamma)
         key_a, key_b = key if isinstance(key, tuple) else jax.random.split(model_key(key))
         a = jax.random.normal(key_a, (rank, in_features)) / jnp.sqrt(in_features)
         b = jax.random.normal(key_b, (out_features, rank))
         if rho != 0:
-            b = rank ** (rho / 2) * b
+            b = spread * b
         self.lora_a = FactorA(jnp.zeros_like(a) if init == "B" else a)
         self.lora_b = FactorB(jnp.zeros_like(b) if init == "A" else b)
-        self.weight = None if weight is None else Frozen(weight)
+        self.weight = None if weight is None else Frozen(jnp.asarray(weight))
         self.axis = axis
-        self.scale = 1.0 if alpha is None else float(alpha) * rank**-gamma
+        self.scale = scale
 
     def down(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """α r^−γ · Z_A = α r^−γ · A Z, the r features that B reads, on the axis of Z's features."""
@@ -154,16 +153,35 @@ class LoRA(nnx.Module):
 
         A third axis beside columns would be taken for a batch of matrices, and fit by chance.
         """
-        features = self.lora_a[...].shape[1]
-        if self.axis == 0 and jnp.ndim(z) > 2:
-            raise ValueError(f"z: must be a matrix, its features on axis 0 (got shape {z.shape})")
-        if jnp.ndim(z) == 0 or z.shape[self.axis] != features:
-            raise ValueError(
-                f"z: must have its {features} features on axis {self.axis} (got shape {z.shape})"
-            )
+        features = self.lora_a.shape[1]
+        if not hasattr(z, "shape") or not z.shape or z.shape[self.axis] != features:
+            raise arguments.refusal("z", f"of {features} features on axis {self.axis}", z)
+        if self.axis == 0 and len(z.shape) > 2:
+            raise arguments.refusal("z", "a matrix, its features on axis 0", z)
         if hasattr(self, "__captures__"):
             self.sow(LayerInput, "z", z if self.axis == 0 else jnp.moveaxis(z, -1, 0))
 
     def _times(self, matrix: Float[Array, "..."], z: Float[Array, "..."]) -> Float[Array, "..."]:
         """A matrix (out, in), or one row of it (in,), applied to the features of z."""
         return matrix @ z if self.axis == 0 else z @ matrix.T
+
+
+def _scale(rank: int, alpha: float | None, gamma: float) -> float:
+    """α r^−γ, or 1 without α: a multiplier of 0 or ∞ in single precision trains nothing."""
+    power = arguments.finite("gamma", gamma)
+    if alpha is None:
+        return 1.0
+    factor = arguments.positive("alpha", alpha)
+    return _held("alpha, gamma", (alpha, gamma), "α r^−γ", factor, rank, -power)
+
+
+def _held(name: str, given: object, what: str, factor: float, rank: int, power: float) -> float:
+    """factor · r^power, if single precision can hold it."""
+    try:
+        found = factor * float(rank) ** power
+    except OverflowError:
+        found = math.inf
+    if not _LEAST <= found <= _MOST:
+        wanted = f"such that {what} is from {_LEAST:.1e} to {_MOST:.1e} at r = {rank}"
+        raise arguments.refusal(name, wanted, given)
+    return found

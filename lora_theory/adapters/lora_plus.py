@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 import optax
 
+from lora_theory import arguments
 from lora_theory.adapters.labels import GROUPS, leaf_labels_of
 from lora_theory.arrays import Rate
 
@@ -85,16 +85,20 @@ def lora_plus(
     ['-0.1', '-0.4']
     """
     if (eta_b is None) == (ratio is None):
-        raise ValueError("give either eta_b or ratio, not both and not neither")
+        given = "neither" if eta_b is None else "both"
+        raise ValueError(f"eta_b, ratio: must be one of the two (got {given})")
     if isinstance(eta_a, tuple | list):
         raise ValueError(
             f"eta_a: must be one rate; give eta_b as the second argument (got {eta_a})"
         )
+    _check_rate("eta_a", eta_a)
     if ratio is not None:
-        _check_rate("ratio", ratio)
+        _check_rate("ratio", ratio, schedule=False)
+    if not callable(base):
+        raise arguments.refusal("base", "a function from a rate, as optax.sgd", base)
     if eta_b is None:
         eta_b = eta_a if _equal(ratio, 1.0) else _times(ratio, eta_a)
-    rates = {"eta_a": eta_a, "eta_b": eta_b, "eta_embedding": eta_embedding}
+    rates = {"eta_b": eta_b, "eta_embedding": eta_embedding}
     for name, rate in rates.items():
         _check_rate(name, rate)
     transforms = {
@@ -147,9 +151,8 @@ def _decays(base: Base) -> bool:
     return "weight_decay" in inspect.signature(base).parameters
 
 
-def _check_rate(name: str, rate: Rate | Schedule) -> None:
+def _check_rate(name: str, rate: Rate | Schedule, *, schedule: bool = True) -> None:
     """Refuse a senseless rate while it is still a number; a traced one can not be looked at."""
-    if callable(rate) or isinstance(rate, jax.core.Tracer):
+    if (schedule and callable(rate)) or isinstance(rate, jax.core.Tracer):
         return
-    if not (math.isfinite(float(rate)) and float(rate) >= 0):
-        raise ValueError(f"{name}: must be a finite rate of at least 0 (got {float(rate)})")
+    arguments.at_least(name, rate, 0)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lora_theory import arguments
 from lora_theory.arrays import Array, Float, Inputs, Outputs, PRNGKey
 from lora_theory.keys import data_key
 
@@ -108,6 +109,7 @@ def signs_task(
     [2.0, 2.0, 2.0]
     """
     _check_sizes(inputs, n_train, n_test)
+    arguments.finite("target", target)
     key_x, key_y, key_test = jax.random.split(data_key(key), 3)
     key_x_test, key_y_test = jax.random.split(key_test)
     x_train = jax.random.normal(key_x, (inputs, n_train))
@@ -141,8 +143,13 @@ def objective(data: Data, loss: Loss) -> Objective:
     """
     if callable(loss):
         return loss(data)
-    if loss not in LOSSES:
-        raise ValueError(f"loss: must be one of {', '.join(LOSSES)} (got {loss!r})")
+    data = Data(*map(jnp.asarray, data))
+    for name in ("y_train", "y_test"):
+        x, y = getattr(data, name.replace("y", "x")), getattr(data, name)
+        if y.ndim != 1 or not y.size or y.size not in x.shape:
+            wanted = f"(N,) for the N samples of an x of shape {x.shape}"
+            raise ValueError(f"{name}: must have shape {wanted} (got {y.shape})")
+    arguments.one_of("loss", loss, LOSSES)
     return LOSSES[loss](data)
 
 
@@ -177,10 +184,9 @@ def _weight(data: Data) -> Float[Array, "2 N"]:
 
 
 def _check_sizes(inputs: int, n_train: int, n_test: int) -> None:
-    if min(inputs, n_train, n_test) < 1:
-        raise ValueError(
-            f"sizes must be at least 1 (got d={inputs}, N_train={n_train}, N_test={n_test})"
-        )
+    arguments.integer("inputs", inputs)
+    arguments.integer("n_train", n_train)
+    arguments.integer("n_test", n_test)
 
 
 def _split(x: Inputs, y: Outputs, n_train: int) -> Data:

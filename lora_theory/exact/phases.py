@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.exact.scalar_map import random_runs, trajectory
 from lora_theory.stats.intervals import mean_interval
+from lora_theory.stats.numbers import numbers
 from lora_theory.stats.slopes import slope_weights
 from lora_theory.terms import Class, Verdict
 
@@ -47,6 +49,10 @@ def measured_classes(
         steps: T; an instability that shows later is not seen.
         confidence: of the interval of each exponent.
 
+    Raises:
+        ValueError: points that are no pairs, fewer than two widths or 5 steps, a confidence outside
+            of (0, 1).
+
     >>> corner = np.array([[-1.0, 0.0], [1.0, 1.0]])
     >>> widths = np.array([1000.0, 2000.0, 4000.0])
     >>> found = measured_classes(corner, "gd", "A", log2_widths=widths, seeds=range(8), steps=6,
@@ -54,6 +60,13 @@ def measured_classes(
     >>> [str(cls) for cls in found]
     ['efficient', 'unstable from t = 1']
     """
+    points, log2_widths = numbers("points", points, 2), numbers("log2_widths", log2_widths)
+    if points.shape[1:] != (2,):
+        raise arguments.refusal("points", "pairs (c_a, c_b), (points, 2)", points)
+    if log2_widths.ndim != 1 or len(log2_widths) < 2 or (np.diff(log2_widths) <= 0).any():
+        raise arguments.refusal("log2_widths", "at least two, ascending", log2_widths)
+    steps = arguments.integer("steps", steps, _DELTAS_AT if update == "gd" else 1)
+    arguments.between("confidence", confidence, 0, 1)
     update_: Any = update
     init_: Any = init
     runs = random_runs(

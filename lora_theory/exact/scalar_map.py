@@ -5,12 +5,14 @@ needs a itself: b and the N numbers s_k are all there is, whatever the width. A 
 cheap as any other, and n = 2^4000 as good as n = 10. No prediction is imported here.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lora_theory.exact.signed_log import SignedLog
+from lora_theory import arguments
+from lora_theory.exact.signed_log import SignedLog, finite
+from lora_theory.stats.numbers import numbers
 from lora_theory.stats.tables import Table
 
 Update = Literal["gd", "sign"]
@@ -64,7 +66,8 @@ def trajectory(
         All sizes at all steps.
 
     Raises:
-        ValueError: no steps, an unknown update, or sign updates of several samples.
+        ValueError: no steps, an unknown update, shapes that do not fit, or sign updates of several
+            samples.
 
     >>> one = SignedLog.of(np.ones((1, 1)))
     >>> n = SignedLog.two_to(120.0)
@@ -72,11 +75,14 @@ def trajectory(
     >>> run.f.value()[:, 0].tolist()  # at (−1, 0): Θ(1) after one step, at any width
     [0.0, 2.0, 2.0]
     """
-    if steps < 1:
-        raise ValueError(f"steps: must be at least 1 (got {steps})")
-    if update not in ("gd", "sign"):
-        raise ValueError(f"update: must be gd or sign (got {update!r})")
-    samples = s.sign.shape[-1]
+    steps = arguments.integer("steps", steps)
+    arguments.one_of("update", update, ("gd", "sign"))
+    b, s, gram = (_number(*at) for at in (("b", b), ("s", s), ("gram", gram)))
+    eta_a, eta_b, y = _number("eta_a", eta_a), _number("eta_b", eta_b), finite("y", y)
+    for name, rate in (("eta_a", eta_a), ("eta_b", eta_b)):
+        if (rate.sign < 0).any():
+            raise ValueError(f"{name}: must be at least 0 (got a negative rate)")
+    samples = _samples(b, s, y, gram, eta_a, eta_b)
     if update == "sign" and samples > 1:
         raise ValueError(f"s: sign updates have a scalar map for one sample only (got {samples})")
     residual_mean = SignedLog.of(1.0 / samples)
@@ -97,6 +103,42 @@ def trajectory(
     return Trajectory(all_b, all_s, _column(all_b) * all_s, _stacked(by_name))
 
 
+def _number(name: str, value: Any) -> SignedLog:
+    return value if isinstance(value, SignedLog) else SignedLog.of(finite(name, value))
+
+
+def _samples(
+    b: SignedLog, s: SignedLog, y: np.ndarray, gram: SignedLog, eta_a: SignedLog, eta_b: SignedLog
+) -> int:
+    """N, if all shapes fit: a Gram matrix (N,), or a number, would be broadcast to another map."""
+    count = s.sign.shape[-1] if s.sign.ndim else 0
+    if not count:
+        raise ValueError(f"s: must have shape (…, N), samples last (got {s.sign.shape})")
+    shapes = {
+        "b": (b.sign.shape, ()),
+        "s": (s.sign.shape, (count,)),
+        "y": (y.shape, (count,)),
+        "gram": (gram.sign.shape, (count, count)),
+        "eta_a": (eta_a.sign.shape, ()),
+        "eta_b": (eta_b.sign.shape, ()),
+    }
+    runs: tuple[int, ...] = ()
+    for name, (shape, own) in shapes.items():
+        before = len(shape) - len(own)
+        fits = before >= 0 and shape[before:] == own
+        try:
+            runs = np.broadcast_shapes(runs, shape[:before]) if fits else runs
+        except ValueError:
+            fits = False
+        if not fits:
+            wanted = f"(…{''.join(f', {size}' for size in own)})"
+            raise ValueError(
+                f"{name}: must have shape {wanted}, its leading axes those of the runs "
+                f"{runs} (got {shape})"
+            )
+    return count
+
+
 def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
     """The map's sizes f, B, Z_A, δ¹, δ², δ³ at t = 1 … T as a table, of runs with axes (S, W).
 
@@ -105,6 +147,10 @@ def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
     >>> abs(table(widths, run).slope("f", 1).value) < 0.01  # Proposition 2
     True
     """
+    log2_widths = numbers("log2_widths", log2_widths)
+    if run.b.sign.ndim != 3 or run.b.sign.shape[2:] != log2_widths.shape:
+        wanted = f"of axes (S, W), W = {len(log2_widths)}"
+        raise ValueError(f"run: must be {wanted} (got {run.b.sign.shape[1:]})")
     sizes = {"f": run.f[1:][..., 0], "B": run.b[1:], "Z_A": run.s[1:][..., 0]}
     sizes |= {f"delta{i + 1}": run.deltas[i][..., 0] for i in range(3)}
     logs = {name: np.moveaxis(size.log2(), 0, -1).swapaxes(0, 1) for name, size in sizes.items()}
@@ -156,13 +202,25 @@ def random_runs(
     >>> trajectory(*runs, 2).f.log2().shape
     (3, 3, 2, 1)
     """
-    if init not in ("A", "B"):
-        raise ValueError(f'init: must be "A" or "B" (got {init!r})')
+    arguments.one_of("init", init, ("A", "B"))
+    arguments.one_of("update", update, ("gd", "sign"))
+    log2_widths = finite("log2_widths", numbers("log2_widths", log2_widths))
+    if log2_widths.ndim != 1:
+        raise arguments.refusal("log2_widths", "of shape (W,)", log2_widths)
+    c_a, c_b, s_0 = finite("c_a", c_a), finite("c_b", c_b), arguments.finite("s_0", s_0)
+    if not isinstance(seeds, Iterable) or not len(seeds):
+        raise arguments.refusal("seeds", "a list of integers, at least one", seeds)
+    seeds = [arguments.integer("seeds", seed, 0) for seed in seeds]
+    try:
+        c_a, c_b = np.broadcast_arrays(c_a, c_b)
+    except ValueError:
+        shapes = f"{np.shape(c_a)}, {np.shape(c_b)}"
+        raise ValueError(f"c_a, c_b: must have one shape (got {shapes})") from None
     draws = np.array([_draws(np.random.default_rng(seed)) for seed in seeds])
     start, k_a, k_b, k = (SignedLog.of(draws[:, i, None]) for i in range(4))
     y = draws[:, 4, None]
     n = SignedLog.two_to(np.asarray(log2_widths, np.float64))
-    c_a, c_b = (np.asarray(c, np.float64)[..., None, None] for c in np.broadcast_arrays(c_a, c_b))
+    c_a, c_b = (c[..., None, None] for c in (c_a, c_b))
     start = start * n**s_0
     zero = SignedLog.of(0.0) * start
     b, s = (zero, start) if init == "A" else (start, zero)

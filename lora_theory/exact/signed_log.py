@@ -4,6 +4,17 @@ from typing import Any
 
 import numpy as np
 
+from lora_theory import arguments
+from lora_theory.stats.numbers import numbers
+
+
+def finite(name: str, value: Any) -> np.ndarray:
+    """Finite numbers, of any number of axes."""
+    found = numbers(name, value, 0)
+    if not np.isfinite(found).all():
+        raise arguments.refusal(name, "finite", value)
+    return found
+
 
 class SignedLog:
     """Real numbers as sign · e^log: arrays that reach from e^−10^300 to e^10^300.
@@ -32,16 +43,14 @@ class SignedLog:
         """From ordinary, finite numbers."""
         if isinstance(value, SignedLog):
             return value
-        value = np.asarray(value, np.float64)
-        if not np.isfinite(value).all():
-            raise ValueError("a SignedLog needs finite numbers (got NaN or an infinity)")
+        value = finite("value", value)
         with np.errstate(divide="ignore"):
             return cls(np.sign(value), np.log(np.abs(value)))
 
     @classmethod
     def two_to(cls, exponent: np.ndarray | float) -> "SignedLog":
         """2^exponent, for widths."""
-        log = np.asarray(exponent, np.float64) * np.log(2.0)
+        log = finite("exponent", exponent) * np.log(2.0)
         return cls(np.ones_like(log), log)
 
     def __mul__(self, other: "SignedLog | float") -> "SignedLog":
@@ -60,13 +69,16 @@ class SignedLog:
     def __pow__(self, exponent: np.ndarray | float) -> "SignedLog":
         if (self.sign <= 0).any():
             raise ValueError("a real power needs a positive SignedLog")
-        return SignedLog(self.sign, self.log * exponent)
+        return SignedLog(self.sign, self.log * finite("exponent", exponent))
 
     def __neg__(self) -> "SignedLog":
         return SignedLog(-self.sign, self.log)
 
     def __sub__(self, other: "SignedLog | float") -> "SignedLog":
         return self + (-SignedLog.of(other))
+
+    def __rsub__(self, other: "SignedLog | float") -> "SignedLog":
+        return SignedLog.of(other) - self
 
     def __add__(self, other: "SignedLog | float") -> "SignedLog":
         other = SignedLog.of(other)
@@ -83,6 +95,8 @@ class SignedLog:
 
     def sum(self, axis: int = -1) -> "SignedLog":
         """The sum over one axis."""
+        if not self.sign.ndim or not self.sign.shape[axis]:
+            raise ValueError(f"axis: must have numbers to add (got shape {self.sign.shape})")
         terms = [
             SignedLog(np.take(self.sign, i, axis), np.take(self.log, i, axis))
             for i in range(self.sign.shape[axis])
@@ -91,6 +105,13 @@ class SignedLog:
         for term in terms[1:]:
             total = total + term
         return total
+
+    def __eq__(self, other: Any) -> Any:
+        """Where both are equal, as of arrays."""
+        other = SignedLog.of(other)
+        return (self.sign == other.sign) & (self.log == other.log)
+
+    __hash__: Any = None
 
     def __getitem__(self, index: Any) -> "SignedLog":
         return SignedLog(self.sign[index], self.log[index])

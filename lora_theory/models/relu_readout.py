@@ -4,7 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
+from lora_theory import arguments
 from lora_theory.arrays import Array, Float
 
 # Up to this rank a sum of outer products, fused with the comparison, beats a matrix product:
@@ -12,7 +14,7 @@ from lora_theory.arrays import Array, Float
 _UNROLLED_RANK = 8
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def relu_readout(
     w: Float[Array, "n"],
     b: Float[Array, "n r"],
@@ -21,11 +23,15 @@ def relu_readout(
 ) -> Float[Array, "N"]:
     """f = wᵀ φ(C + B H), through the gate M = 1{C + BH > 0} alone.
 
-    With S = (w ∘ B)ᵀ M: f = Σ_r S ∘ H + Σ_n M ∘ (w ∘ C). The backward pass reuses M and S, so
-    nothing of size n × N but the gate is ever stored (twice as fast as autodiff through φ on a
-    CPU): dB = w ∘ (M (g ∘ H)ᵀ), dH = S ∘ g, dC = w ∘ M ∘ g,
-    dw = rowsum(B ∘ M (g ∘ H)ᵀ + M ∘ C ∘ g). An offset takes two thirds more time; with its part
-    as a product, wᵀ (M ∘ C), it would take three times as much.
+    With S = (w ∘ B)ᵀ M: f = Σ_r S ∘ H + Σ_n M ∘ (w ∘ C), and
+
+        df = Σ_r ((d(w ∘ B))ᵀ M ∘ H + S ∘ dH) + Σ_n M ∘ d(w ∘ C).
+
+    Written by its differential, so that forward and reverse mode, their compositions and any mix
+    of types work. What JAX makes of it backwards reuses M and S, so nothing of size n × N but the
+    gate is ever stored (twice as fast as autodiff through φ on a CPU): dB = w ∘ (M (g ∘ H)ᵀ),
+    dH = S ∘ g, dC = w ∘ M ∘ g, dw = rowsum(B ∘ M (g ∘ H)ᵀ + M ∘ C ∘ g). An offset takes two
+    thirds more time; with its part as a product, wᵀ (M ∘ C), it would take three times as much.
 
     Args:
         w: (n,) output weights.
@@ -43,7 +49,19 @@ def relu_readout(
     >>> relu_readout(w, b, h, jnp.array([[-1.0, 4.0], [0.0, 0.0]])).tolist()
     [1.0, -2.0]
     """
-    return _relu_readout_forward(w, b, h, offset)[0]
+    return _value(w, b, h, offset)[0]
+
+
+def _check_shapes(w: Array, b: Array, h: Array, offset: Array | None) -> None:
+    """Others would be broadcast to another function."""
+    n, samples = jnp.shape(w)[-1:], jnp.shape(h)[-1:]
+    rank = jnp.shape(b)[-1:]
+    wanted = {"w": (w, n), "b": (b, n + rank), "h": (h, rank + samples)}
+    if offset is not None:
+        wanted["offset"] = (offset, n + samples)
+    for name, (value, shape) in wanted.items():
+        if not hasattr(value, "shape") or value.shape != shape or 0 in n + rank:
+            raise arguments.refusal(name, f"an array of shape {shape}", value)
 
 
 def _gate(b: Array, h: Array, offset: Array | None) -> Array:
@@ -57,27 +75,42 @@ def _gate(b: Array, h: Array, offset: Array | None) -> Array:
     return (preactivation > 0).astype(h.dtype)
 
 
-def _relu_readout_forward(
+def _value(
     w: Array, b: Array, h: Array, offset: Array | None
-) -> tuple[Array, tuple[Array | None, ...]]:
+) -> tuple[Float[Array, "N"], Array, Array]:
+    """f, and what its differential needs besides: M and S."""
+    _check_shapes(w, b, h, offset)
     gate = _gate(b, h, offset)
     s = (w[:, None] * b).T @ gate
     f = (s * h).sum(axis=0)
     if offset is not None:
         f = f + (gate * (w[:, None] * offset)).sum(axis=0)
-    return f, (w, b, h, offset, gate, s)
+    return f, gate, s
 
 
-def _relu_readout_backward(
-    saved: tuple[Any, ...], g: Float[Array, "N"]
-) -> tuple[Array, Array, Array, Array | None]:
-    w, b, h, offset, gate, s = saved
-    mgh = gate @ (g[None, :] * h).T
-    dw, db, dh = (b * mgh).sum(axis=1), w[:, None] * mgh, s * g[None, :]
-    if offset is None:
-        return dw, db, dh, None
-    # The offset's own gradient is dropped by the compiler where nobody asks for it.
-    return dw + (gate * offset) @ g, db, dh, w[:, None] * gate * g[None, :]
+def _differential(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    """f and df; a tangent that is known to be zero costs nothing, forward or back."""
+    w, b, h, offset = primals
+    dw, db, dh, dc = (None if isinstance(d, SymbolicZero) else d for d in tangents)
+    f, gate, s = _value(*primals)
+    df = jnp.zeros_like(f)
+    if (d_wb := _product_rule(w, b, dw, db)) is not None:
+        df = df + ((d_wb.T @ gate) * h).sum(axis=0)
+    if dh is not None:
+        df = df + (s * dh).sum(axis=0)
+    if offset is not None and (d_wc := _product_rule(w, offset, dw, dc)) is not None:
+        df = df + (gate * d_wc).sum(axis=0)
+    return f, df
 
 
-relu_readout.defvjp(_relu_readout_forward, _relu_readout_backward)
+def _product_rule(w: Array, v: Array, dw: Array | None, dv: Array | None) -> Array | None:
+    """d(w ∘ V) = dw ∘ V + w ∘ dV; None for 0."""
+    terms = []
+    if dw is not None:
+        terms.append(dw[:, None] * v)
+    if dv is not None:
+        terms.append(w[:, None] * dv)
+    return sum(terms[1:], start=terms[0]) if terms else None
+
+
+relu_readout.defjvp(_differential, symbolic_zeros=True)

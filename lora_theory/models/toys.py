@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lora_theory import arguments
 from lora_theory.adapters.layer import Frozen, LoRA
 from lora_theory.arrays import Array, Features, Float, Inputs, Outputs, PRNGKey
 from lora_theory.keys import model_key
@@ -48,6 +49,7 @@ class LinearToy(nnx.Module):
     """
 
     def __init__(self, width: int, *, init: Init, key: PRNGKey):
+        width = arguments.integer("width", width)
         self.lora = LoRA(width, 1, 1, init=init, key=_pair(model_key(key)))
 
     def features(self, x: Inputs) -> Features:
@@ -94,6 +96,7 @@ class LayerToy(nnx.Module):
         rho: float = 0.0,
         key: PRNGKey,
     ):
+        _check_sizes(1, width, rank)
         options = {"alpha": alpha, "gamma": gamma, "init": init, "rho": rho}
         self._draw(width, rank, options, model_key(key))
 
@@ -148,6 +151,7 @@ class FeatureLayerToy(LayerToy):
         rho: float = 0.0,
         key: PRNGKey,
     ):
+        _check_sizes(inputs, width, rank)
         key_in, key_layer = jax.random.split(model_key(key))
         options = {"alpha": alpha, "gamma": gamma, "init": init, "rho": rho}
         self._draw(width, rank, options, key_layer)
@@ -155,6 +159,7 @@ class FeatureLayerToy(LayerToy):
 
     def features(self, x: Inputs) -> Features:
         """Z = φ(W_in x), shape (n, N)."""
+        _check_inputs(x, self.w_in)
         return nnx.relu(self.w_in[...] @ x)
 
 
@@ -205,8 +210,8 @@ class TwoLayerToy(nnx.Module):
         weight: Pretrained = "zero",
         key: PRNGKey,
     ):
-        if weight not in PRETRAINED:
-            raise ValueError(f"weight: must be one of {', '.join(PRETRAINED)} (got {weight!r})")
+        _check_sizes(inputs, width, rank)
+        arguments.one_of("weight", weight, PRETRAINED)
         key = model_key(key)
         key_in, key_lora, key_out = jax.random.split(key, 3)
         self.w_in = _w_in(inputs, width, key_in)
@@ -233,6 +238,7 @@ class TwoLayerToy(nnx.Module):
 
         What is frozen is computed once, the product with W* too.
         """
+        _check_inputs(x, self.w_in)
         z = nnx.relu(self.w_in[...] @ x)
         frozen = self.lora.weight
         return z if frozen is None else jnp.concatenate([z, frozen[...] @ z])
@@ -268,6 +274,17 @@ def _pair(key: PRNGKey) -> tuple[PRNGKey, PRNGKey]:
 
 def _w_in(inputs: int, width: int, key: PRNGKey) -> Frozen:
     """W_in ~ N(0, 1) (n, d)."""
-    if inputs < 1:
-        raise ValueError(f"inputs: must be at least 1 (got {inputs})")
     return Frozen(jax.random.normal(key, (width, inputs)))
+
+
+def _check_inputs(x: Inputs, w_in: Frozen) -> None:
+    inputs = w_in.shape[1]
+    if not hasattr(x, "shape") or not x.shape or x.shape[0] != inputs:
+        raise arguments.refusal("x", f"columns of {inputs} inputs", x)
+
+
+def _check_sizes(inputs: int, width: int, rank: int) -> None:
+    """Refuse sizes in the toys' own words, before anything is drawn."""
+    arguments.integer("inputs", inputs)
+    arguments.integer("width", width)
+    arguments.integer("rank", rank, 1, width)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lora_theory import arguments
 from lora_theory.plots.style import STYLE, draw_value
 from lora_theory.stats.search import LargerB, Search, SpeedUp
 
@@ -43,6 +44,7 @@ def gain_figure(families: Sequence[Gained], *, what: str) -> Figure:
         families: a row each.
         what: the loss and its step.
     """
+    arguments.some("families", families)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 0.5 + 2.2 * len(families)), layout="constrained")
         axes = figure.subplots(len(families), 3, squeeze=False)

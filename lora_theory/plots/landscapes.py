@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
+from lora_theory import arguments
 from lora_theory.plots.curves import NAMES, draw_curves
 from lora_theory.plots.maps import (
     DIAGONAL,
@@ -70,10 +71,22 @@ def figure2(
             (or the largest loss of the maps, where that is less).
         published: name -> (η_A, η_B), marked on the late maps.
 
+    Raises:
+        ValueError: a step that there is not, a cap or a published rate that is not positive, a grid
+            with rates of 0, which have no place on the axes.
+
     Returns:
         The figure, 7.2 × 5.6 inches; `save` writes it.
     """
-    early = min(early, late)
+    last = data.step.size - 1
+    late = arguments.integer("late", late, 1, last)
+    early = min(arguments.integer("early", early, 0, last), late)
+    for name, cap in (("early_cap", early_cap), ("late_cap", late_cap)):
+        if cap is not None:
+            arguments.positive(name, cap)
+    for name, rates in (published or {}).items():
+        for rate in rates:
+            arguments.positive(f"published[{name!r}]", rate)
     pairs = best_pairs(landscapes.landscape(data, curve, late), judge)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 5.6), layout="constrained")

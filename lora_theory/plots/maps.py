@@ -11,6 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from lora_theory import arguments
 from lora_theory.stats import landscapes, optima
 from lora_theory.stats.landscapes import Cell, Judge, Landscape
 
@@ -29,7 +30,7 @@ Rates = Mapping[str, tuple[float, float]]
 
 def best_pairs(land: Landscape, judge: Judge) -> Pairs:
     """The best pair and the best equal pair, as far as any cell trains."""
-    judged = judge.judge(land.losses)
+    judged = landscapes.judging(judge).judge(land.losses)
     found = landscapes.best_pair(land, judged), landscapes.best_equal_pair(land, judged)
     return {key: cell for key, cell in zip(PAIRS, found, strict=True) if cell is not None}
 
@@ -66,8 +67,7 @@ def colour_range(maps: list[np.ndarray], start: float, cap: float | None = None)
     values = np.concatenate([m[np.isfinite(m)] for m in maps])
     if values.size == 0 or values.max() <= 0:
         return LogNorm(0.1, 1.0, clip=True)
-    if cap is None:
-        cap = float(min(start, values.max()))
+    cap = arguments.positive("cap", cap) if cap is not None else float(min(start, values.max()))
     low = max(float(values.min()), cap * 1e-6)
     return LogNorm(low, max(cap, low * 1.01), clip=True)
 
@@ -163,6 +163,11 @@ def pair_marks() -> list[Any]:
 
 def _edges(rates: np.ndarray) -> np.ndarray:
     """Edges of cells centred, in log η, on the rates."""
+    if not (rates > 0).all():
+        raise ValueError(
+            f"rates: must be above 0 on a logarithmic axis, see `Landscape.positive` "
+            f"(got {rates.min():g})"
+        )
     if rates.size == 1:
         return rates[0] * np.array([0.5, 2.0])
     logs = np.log(rates)

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
+from lora_theory import arguments
 from lora_theory.plots.maps import (
     DIAGONAL,
     DIVERGED,
@@ -67,6 +68,7 @@ def maps_over_widths(families: Sequence[Moving], *, what: str, diverged: str) ->
         what: the loss, its step, for the colour bar.
         diverged: what a judge of ∞ means, for the legend.
     """
+    arguments.some("families", families)
     widths = max(len(family.sweep.lands) for family in families)
     judged = [[f.scaling.judge.judge(land.losses) for land in f.sweep.lands] for f in families]
     start = np.median(np.concatenate([land.start for f in families for land in f.sweep.lands]))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from lora_theory import arguments
 from lora_theory.plots.style import STYLE, dense, draw_value, in_maths, legend_below
 from lora_theory.stats.intervals import mean_interval
 from lora_theory.stats.places import Quantity
@@ -63,6 +64,7 @@ def curvature_figure(families: Sequence[Curved]) -> Figure:
     Intervals are over seeds: of λ_max Student's of the mean logarithm, of η* and λ* those of the
     optimum; open where the optimum is not determined.
     """
+    arguments.some("families", families)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 0.6 + 2.3 * len(families)), layout="constrained")
         axes = figure.subplots(len(families), 3, squeeze=False)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Patch, Polygon, Rectangle
 
+from lora_theory import arguments
 from lora_theory.plots.records import Curve, DrawnDiagram, DrawnExponent
 from lora_theory.plots.style import STYLE
 
@@ -53,6 +54,7 @@ def phase_diagrams(diagrams: Sequence[DrawnDiagram], *, every: int = 3) -> Figur
         every: of an agreeing lattice in twelfths, every third point is drawn; disagreements and
             undecided points are all drawn.
     """
+    arguments.some("diagrams", diagrams, 4)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 7.6), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True, sharey=True, squeeze=False)
@@ -75,6 +77,7 @@ def phase_diagrams(diagrams: Sequence[DrawnDiagram], *, every: int = 3) -> Figur
 
 def phase_diagram(ax: Axes, diagram: DrawnDiagram, *, every: int = 3) -> None:
     """One diagram: see `phase_diagrams`."""
+    every = arguments.integer("every", every)
     for area in sorted(diagram.areas, key=lambda area: -area.dimension):
         corners = np.array(area.corners)
         if area.dimension == 2:
@@ -149,6 +152,7 @@ def _exponent(ax: Axes, exponent: DrawnExponent) -> None:
 
 def approaching(curves: Sequence[Curve]) -> Figure:
     """Slopes between neighbouring widths, and the limits that they approach."""
+    arguments.some("curves", curves)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.7), layout="constrained")
         axes = figure.subplots(1, len(curves), squeeze=False)[0]

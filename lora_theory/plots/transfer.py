@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+from lora_theory import arguments
 from lora_theory.plots.style import STYLE, dense, draw_value, in_maths, legend_below, size_colours
 from lora_theory.stats.intervals import fewest_seeds, quantile_interval
 from lora_theory.stats.landscapes import Judge
@@ -58,6 +59,7 @@ def transfer_figure(families: Sequence[Carried], *, what: str) -> Figure:
         families: a row each.
         what: the loss and its step.
     """
+    arguments.some("families", families)
     columns = len(LINES) + any(family.plane for family in families)
     with mpl.rc_context(STYLE):
         size = (10.0, 0.9 + 2.1 * len(families))
@@ -238,6 +240,7 @@ def rank_figure(families: Sequence[Ranked], *, title: str, what: str) -> Figure:
 
     Columns are γ; each variance has a row of curves, and the last row the best rates.
     """
+    arguments.some("families", families)
     gammas = list(dict.fromkeys(family.gamma for family in families))
     variances = list(dict.fromkeys(family.variance for family in families))
     with mpl.rc_context(STYLE):

@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import CONFIDENCE, drawn, few_seeds, resampled_seeds
-from lora_theory.stats.landscapes import Landscape
+from lora_theory.stats.landscapes import Landscape, checked
+from lora_theory.stats.numbers import numbers
 
 Exponents = tuple[float, float]
 # What is said of a collapse: name -> weights of c_a and c_b. The sum alone is known where the map
@@ -75,11 +77,13 @@ class Collapse(NamedTuple):
         >>> [[round(end, 2) for end in fit.interval(w, 0.5)] for w in ((1, 1), (1, 0))]
         [[-1.0, -1.0, -1.0], [-0.5, -0.75, -0.25]]
         """
+        if np.shape(weights) != (2,):
+            raise arguments.refusal("weights", "two, of c_a and of c_b", weights)
         known = np.where(np.array(weights) == 0, 0.0, self.exponents)  # 0 · NaN is no part of it.
         value = float(known @ weights)
         if not len(self.draws) or np.isnan(value):
             return value, np.nan, np.nan
-        tail = (1 - confidence) / 2
+        tail = (1 - arguments.between("confidence", confidence, 0, 1)) / 2
         ends = np.quantile(self.draws @ weights, (tail, 1 - tail))
         low, high = value + few_seeds(self.seeds, confidence) * (ends - value)
         coarse = float(np.dot(self.placed, np.abs(weights)))
@@ -122,6 +126,7 @@ def log_losses(land: Landscape) -> np.ndarray:
     Raises:
         ValueError: the loss at t = 0 is finite in no seed.
     """
+    land = checked("land", land)
     known = np.isfinite(land.start)
     if not known.any():
         raise ValueError("land: no seed has a finite loss at t = 0")
@@ -137,7 +142,7 @@ def mean_map(logs: np.ndarray) -> np.ndarray:
     median's jumps from one cell to the next: that costs a bias of a fraction of a cell over the
     whole range of widths.
     """
-    return np.asarray(logs.mean(axis=0))
+    return np.asarray(np.asarray(logs).mean(axis=0))
 
 
 def collapse(
@@ -169,7 +174,8 @@ def collapse(
         confidence: of the intervals.
 
     Raises:
-        ValueError: fewer than two widths, widths that do not ascend, maps of different grids.
+        ValueError: fewer than two widths, widths that do not ascend, maps of different grids or
+            that are not finite, a confidence outside of (0, 1).
 
     >>> a, b = np.meshgrid(np.arange(-12.0, 1), np.arange(-8.0, 5), indexing="ij")
     >>> def family(n):  # a basin that moves as n^−1, n^(1/2)
@@ -177,9 +183,20 @@ def collapse(
     >>> collapse([family(n) for n in (3, 4, 5)], (3, 4, 5), resamples=2).exponents
     (-1.0, 0.5)
     """
-    widths = np.asarray(log2_widths, float)
-    if len(widths) < 2 or (np.diff(widths) <= 0).any() or len(logs) != len(widths):
+    confidence = arguments.between("confidence", confidence, 0, 1)
+    resamples = arguments.integer("resamples", resamples, 0)
+    if np.shape(steps) != (2,):
+        raise arguments.refusal("steps", "two, of η_A and of η_B", steps)
+    steps = arguments.positive("steps", steps[0]), arguments.positive("steps", steps[1])
+    widths, logs = numbers("log2_widths", log2_widths), list(logs)
+    for name, exponents in (given or {}).items():
+        if np.shape(exponents) != (2,) or not np.isfinite(exponents).all():
+            raise arguments.refusal(f"given[{name!r}]", "a pair (c_a, c_b)", exponents)
+    if len(widths) < 2 or not (np.diff(widths) > 0).all() or len(logs) != len(widths):
         raise ValueError(f"log2_widths: must be at least two and ascend (got {list(log2_widths)})")
+    logs = [np.asarray(log, float) for log in logs]
+    if not all(log.ndim == 3 and log.size and np.isfinite(log).all() for log in logs):
+        raise ValueError("logs: must be finite, (S, G_a, G_b) at each width; see `log_losses`")
     if len({log.shape[1:] for log in logs}) > 1:
         raise ValueError("logs: all widths must have one grid")
     maps = np.stack([judge(log) for log in logs])

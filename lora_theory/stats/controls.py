@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.collapse import Collapse, Exponents, collapse, log_losses
 from lora_theory.stats.landscapes import Landscape
+from lora_theory.stats.numbers import numbers
 from lora_theory.stats.places import NAMES, Quantity
 from lora_theory.stats.scaling import Scaling, Sweep, scaling
 
@@ -105,7 +107,19 @@ def family(
         scatter: standard deviation of the shifts, in powers of 2.
         middle: log2 of how far above the middle of the window the basin lies at the middle width.
     """
-    rng = np.random.default_rng(key)
+    seeds = [arguments.integer("seeds", count) for count in seeds]
+    if len(seeds) != len(log2_widths):
+        raise ValueError(f"seeds: must be one a width, {len(log2_widths)} (got {len(seeds)})")
+    for name, pair in (("truth", truth), ("middle", middle)):
+        if pair is not None and not (
+            np.shape(pair) == (2,) and np.isfinite(numbers(name, pair)).all()
+        ):
+            raise arguments.refusal(name, "a pair (c_a, c_b)", pair)
+    noise = arguments.at_least("noise", noise, 0)
+    scatter = arguments.at_least("scatter", scatter, 0)
+    if not all((np.asarray(eta) > 0).any() for eta in rates):
+        raise arguments.refusal("rates", "two axes with rates above 0", rates)
+    rng = np.random.default_rng(arguments.integer("key", key, 0))
     hard = 0.5 * rng.normal(size=(max(seeds), 1, 1))
     lands = []
     for n, count in zip(log2_widths, seeds, strict=True):

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from lora_theory import arguments
+from lora_theory.stats.numbers import numbers
 from lora_theory.stats.slopes import Slope
 from lora_theory.terms import Outcome
 
@@ -34,17 +36,25 @@ def compare(
         margin: the largest difference that counts as none.
         confidence: of the two-sided interval.
 
+    Raises:
+        ValueError: a margin below 0, a confidence outside of (0, 1), or a prediction that is not
+            finite.
+
     >>> compare(Slope(0.02, 0.01, 100), 0.0, margin=0.1, confidence=0.95)
     Comparison(verdict='holds', seeds_needed=None)
     >>> compare(Slope(0.02, 0.1, 100), 0.0, margin=0.1, confidence=0.95)
     Comparison(verdict='undecided', seeds_needed=616)
     """
+    if not isinstance(slope, Slope):
+        raise arguments.refusal("slope", "a Slope", slope)
+    margin, half = arguments.at_least("margin", margin, 0), slope.half_width(confidence)
+    if predicted is not None:
+        predicted = arguments.finite("predicted", predicted)
     if math.isnan(slope.value) and not slope.zero:  # An overflow says nothing, of zeros neither.
         return Comparison("undecided")
     if slope.zero or predicted is None:
         return Comparison("holds" if slope.zero and predicted is None else "fails")
-    gap, half = abs(slope.value - predicted), slope.half_width(confidence)
-    return _decide(gap, half, margin, slope.seeds)
+    return _decide(abs(slope.value - predicted), half, margin, slope.seeds)
 
 
 def within(
@@ -64,13 +74,21 @@ def within(
             the coarseness of a grid, needs a finer grid.
 
     Raises:
-        ValueError: an interval whose ends are in the wrong order.
+        ValueError: an interval whose ends are in the wrong order, a margin below 0, or a prediction
+            that is not finite.
 
     >>> within(-1.06, -0.97, -1.0, 0.1).verdict, within(-0.6, -0.4, -1.0, 0.1).verdict
     ('holds', 'fails')
     >>> within(-1.25, -0.75, -1.0, 0.125, seeds=24)
     Comparison(verdict='undecided', seeds_needed=96)
     """
+    predicted = arguments.finite("predicted", predicted)
+    margin = arguments.at_least("margin", margin, 0)
+    for name, end in (("low", low), ("high", high)):
+        if numbers(name, end, 0).ndim:
+            raise arguments.refusal(name, "a number", end)
+    if seeds is not None:
+        arguments.integer("seeds", seeds, 0)
     if low > high:
         raise ValueError(f"low: must not be above high (got {low}, {high})")
     return _decide(abs((low + high) / 2 - predicted), (high - low) / 2, margin, seeds)

@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import bdtr, betaincinv, ndtri, stdtrit
 
+from lora_theory import arguments
+from lora_theory.stats.numbers import numbers
+
 CONFIDENCE = 0.95
 _FEWEST_CROSSED = 6  # Two halves of fewer than three seeds hardly change when drawn anew.
 
@@ -34,7 +37,8 @@ def student(seeds: int, confidence: float = CONFIDENCE) -> float:
     >>> round(student(3), 3)
     4.303
     """
-    return float(stdtrit(seeds - 1, (1 + confidence) / 2))
+    share = arguments.between("confidence", confidence, 0, 1)
+    return float(stdtrit(arguments.integer("seeds", seeds) - 1, (1 + share) / 2))
 
 
 def mean_interval(
@@ -48,8 +52,9 @@ def mean_interval(
     >>> [float(v[0].round(3)) for v in centre]
     [2.0, -0.484, 4.484]
     """
-    samples = np.asarray(samples, np.float64)
-    seeds = samples.shape[axis]
+    samples = numbers("samples", samples)
+    axes = samples.ndim
+    seeds = samples.shape[arguments.integer("axis", axis, -axes, axes - 1)]
     mean = samples.mean(axis=axis)
     if seeds < 2:
         return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
@@ -67,11 +72,20 @@ def quantile(samples: np.ndarray, q: float = 0.5) -> np.ndarray:
     >>> quantile(samples).tolist(), quantile(samples[:3], 0.75).tolist()
     ([2.5, 3.5], [inf, inf])
     """
-    ordered = np.sort(np.asarray(samples, np.float64), axis=0)
+    ordered = _ordered(samples)
+    q = arguments.between("q", q, 0, 1)
     place = round(len(ordered) * q, 9)  # 10 · 0.7 is 7, whatever its last bit.
     below = max(int(np.ceil(place)) - 1, 0)
     above = min(int(np.floor(place)), len(ordered) - 1)
-    return 0.5 * (ordered[below] + ordered[above])
+    # NaN is sorted last: what has one has no quantile.
+    return np.where(np.isnan(ordered[-1]), np.nan, 0.5 * (ordered[below] + ordered[above]))
+
+
+def _ordered(samples: np.ndarray) -> np.ndarray:
+    """Samples in order, seeds first."""
+    if np.size(samples) == 0 and len(samples):  # Seeds, and nothing that they are samples of.
+        return np.asarray(samples, np.float64)
+    return np.sort(numbers("samples", samples), axis=0)
 
 
 def fewest_seeds(q: float, confidence: float = CONFIDENCE) -> int:
@@ -80,6 +94,8 @@ def fewest_seeds(q: float, confidence: float = CONFIDENCE) -> int:
     >>> fewest_seeds(0.5), fewest_seeds(0.75)
     (6, 13)
     """
+    q = arguments.between("q", q, 0, 1)
+    confidence = arguments.between("confidence", confidence, 0, 1)
     # All samples on one side of the quantile must be improbable, on either side.
     return int(np.ceil(np.log((1 - confidence) / 2) / np.log(max(q, 1 - q))))
 
@@ -103,7 +119,7 @@ def quantile_interval(
     >>> quantile_interval(np.array([1.0, 2.0, 3.0]))._asdict()
     {'value': array(2.), 'low': array(nan), 'high': array(nan)}
     """
-    ordered = np.sort(np.asarray(samples, np.float64), axis=0)
+    ordered = _ordered(samples)
     seeds, value = len(ordered), np.asarray(quantile(ordered, q))
     if seeds < fewest_seeds(q, confidence):
         return QuantileInterval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
@@ -121,6 +137,10 @@ def resampled_seeds(seeds: int, resamples: int) -> np.ndarray:
     >>> resampled_seeds(3, 2).shape
     (2, 3)
     """
+    seeds, resamples = (
+        arguments.integer("seeds", seeds),
+        arguments.integer("resamples", resamples, 0),
+    )
     return np.random.default_rng(0).integers(seeds, size=(resamples, seeds))
 
 
@@ -132,6 +152,7 @@ def drawn(values: np.ndarray, draw: np.ndarray) -> np.ndarray:
     >>> drawn(np.array([10, 11]), np.array([1, 3, 1])).tolist()
     [11, 11]
     """
+    values, draw = np.asarray(values), np.asarray(draw)
     had = draw[draw < len(values)]
     return values[had] if had.size else values
 
@@ -142,6 +163,8 @@ def few_seeds(seeds: int, confidence: float = CONFIDENCE) -> float:
     >>> round(few_seeds(6), 2), round(few_seeds(1000), 2)
     (1.44, 1.0)
     """
+    seeds = arguments.integer("seeds", seeds, 2)
+    confidence = arguments.between("confidence", confidence, 0, 1)
     normal = float(ndtri((1 + confidence) / 2))
     return student(seeds, confidence) / normal * float(np.sqrt(seeds / (seeds - 1)))
 
@@ -152,7 +175,9 @@ def share_interval(hits: int, of: int, confidence: float = CONFIDENCE) -> tuple[
     >>> [round(end, 3) for end in share_interval(9, 10)]
     [0.555, 0.997]
     """
-    tail = (1 - confidence) / 2
+    of = arguments.integer("of", of, 0)
+    hits = arguments.integer("hits", hits, 0, of)
+    tail = (1 - arguments.between("confidence", confidence, 0, 1)) / 2
     low = float(betaincinv(hits, of - hits + 1, tail)) if hits else 0.0
     high = float(betaincinv(hits + 1, of - hits, 1 - tail)) if hits < of else 1.0
     return low, high
@@ -164,6 +189,7 @@ def halves(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     >>> [half.tolist() for half in halves(3)]
     [[0, 2], [1]]
     """
+    seeds = arguments.integer("seeds", seeds, 0)
     return np.arange(0, seeds, 2), np.arange(1, seeds, 2)
 
 
@@ -195,7 +221,7 @@ def crossed(
             draws are, or if a half has fewer than three seeds.
 
     Raises:
-        ValueError: fewer than two seeds.
+        ValueError: fewer than two seeds, or a confidence outside of (0, 1).
 
     >>> values = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 3.0], [2.0, 1.0]])
     >>> def value(choosing, valuing):
@@ -203,8 +229,9 @@ def crossed(
     >>> crossed(value, 4, resamples=20).mean.tolist()
     2.25
     """
-    if seeds < 2:
+    if arguments.integer("seeds", seeds, 0) < 2:
         raise ValueError(f"seeds: two halves need at least two (got {seeds})")
+    confidence = arguments.between("confidence", confidence, 0, 1)
 
     def turns(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return statistic(np.concatenate([value(one, other), value(other, one)], axis=-1))

@@ -11,11 +11,13 @@ positive rates.
 import dataclasses
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import quantile
+from lora_theory.stats.numbers import numbers
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -89,11 +91,45 @@ class Line(NamedTuple):
         return self._replace(losses=self.losses[places], start=self.start[places])
 
 
+_On = TypeVar("_On", bound=Landscape | Line)
+
+
+def checked(name: str, at: _On) -> _On:
+    """The same as arrays of numbers that fit each other.
+
+    Raises:
+        ValueError: shapes that do not fit, a loss that is NaN, rates that do not ascend from 0.
+
+    >>> rates = np.array([1.0, 2.0])
+    >>> checked("land", Landscape(np.ones((3, 2, 1)), np.ones(3), rates, rates))
+    Traceback (most recent call last):
+    ...
+    ValueError: land.losses: must be of shape (seeds, 2, 2) (got an array of shape (3, 2, 1))
+    """
+    if not isinstance(at, Landscape | Line):
+        raise arguments.refusal(name, "a Landscape or a Line", at)
+    losses, start, *axes = (np.asarray(values, float) for values in at)
+    for field, rates in zip(at._fields[2:], axes, strict=True):
+        if rates.ndim != 1 or not (np.diff(rates) > 0).all() or not (rates >= 0).all():
+            raise arguments.refusal(f"{name}.{field}", "rates that ascend from 0 or more", rates)
+    sizes = tuple(rates.size for rates in axes)
+    if losses.ndim != 1 + len(axes) or losses.shape[1:] != sizes or not len(losses):
+        wanted = f"of shape (seeds, {', '.join(map(str, sizes))})"
+        raise arguments.refusal(f"{name}.losses", wanted, losses)
+    if not (losses >= 0).all():
+        bad = "NaN" if np.isnan(losses).any() else f"{losses.min()}"
+        raise ValueError(f"{name}.losses: must be at least 0, ∞ where a run diverged (got {bad})")
+    if start.shape != (len(losses),):
+        raise arguments.refusal(f"{name}.start", f"of shape ({len(losses)},)", start)
+    return type(at)(losses, start, *axes)
+
+
 def judged_alike(land: Landscape | Line) -> Landscape | Line:
     """The same, where a run that ends above its loss at t = 0 counts as diverged.
 
     Sign and Adam updates rarely overflow: beyond the edge of stability they only train badly.
     """
+    land = checked("land", land)
     start = land.start.reshape(-1, *[1] * (land.losses.ndim - 1))
     return land._replace(losses=np.where(land.losses > start, np.inf, land.losses))
 
@@ -107,7 +143,9 @@ def landscape(data: "Dataset", curve: str, t: int) -> Landscape:
         curve: of `CURVES`; what is judged is its excess over that seed's own floor.
         t: which step.
     """
+    arguments.one_of("curve", curve, CURVES)
     values = data[curve].values
+    t = arguments.integer("t", t, 0, values.shape[-1] - 1)
     losses = _excess(data, curve, values[..., t])
     return Landscape(
         losses, _excess(data, curve, values[:, 0, 0, 0]), data.eta_a.values, data.eta_b.values
@@ -147,8 +185,13 @@ class Judge:
     quantile: float = 0.5
     around: Around = "cell"
 
+    def __post_init__(self) -> None:
+        arguments.between("quantile", self.quantile, 0, 1)
+        arguments.one_of("around", self.around, AROUND)
+
     def seen(self, losses: np.ndarray) -> np.ndarray:
         """What stands for each cell in each seed: (S, G_a, G_b)."""
+        losses = np.asarray(losses, float)
         return losses if self.around == "cell" else _neighbourhood(losses, self.around)
 
     def judge(self, losses: np.ndarray) -> np.ndarray:
@@ -160,6 +203,13 @@ class Judge:
         return share if self.around == "cell" else f"{share}, {self.around} of 3 × 3"
 
 
+def judging(judge: Judge) -> Judge:
+    """The judge, if it is one."""
+    if not isinstance(judge, Judge):
+        raise arguments.refusal("judge", "a Judge", judge)
+    return judge
+
+
 JUDGES = (Judge(), Judge(0.75), Judge(0.5, "median"), Judge(0.5, "worst"))
 
 
@@ -168,11 +218,13 @@ def papers_mean(losses: np.ndarray) -> np.ndarray:
 
     A biased judge: each new seed moves its optimum away from the edge of stability.
     """
-    return np.asarray(losses.mean(axis=0))
+    return np.asarray(numbers("losses", losses).mean(axis=0))
 
 
 def _neighbourhood(losses: np.ndarray, around: Around) -> np.ndarray:
     """The median or the worst of each cell's neighbourhood; at a border of what there is of it."""
+    if losses.ndim != 3:
+        raise arguments.refusal("losses", "of shape (S, G_a, G_b)", losses)
     padded = np.pad(losses, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     ordered = np.sort(windows.reshape(*losses.shape, 9), axis=-1)  # NaN, which is no cell, last.
@@ -212,6 +264,10 @@ class Cell(NamedTuple):
 
 def best_pair(land: Landscape, judged: np.ndarray) -> Cell | None:
     """The cell of least loss in a map (G_a, G_b); None if it is ∞ everywhere."""
+    judged = np.asarray(judged, float)
+    if judged.shape != (len(land.eta_a), len(land.eta_b)) or np.isnan(judged).any():
+        wanted = f"a map of {len(land.eta_a)} × {len(land.eta_b)} cells, ∞ where runs diverged"
+        raise arguments.refusal("judged", wanted, judged)
     if not np.isfinite(judged).any():
         return None
     i, j = map(int, np.unravel_index(np.argmin(judged), judged.shape))
@@ -231,7 +287,10 @@ def near_best(judged: np.ndarray, within: float = NEAR_BEST) -> np.ndarray:
     >>> near_best(np.array([[1.0, 1.005], [1.02, np.inf]])).tolist()
     [[True, True], [False, False]]
     """
-    best = judged.min()
+    judged, within = np.asarray(judged, float), arguments.at_least("within", within, 0)
+    if np.isnan(judged).any():
+        raise ValueError("judged: must be ∞ where runs diverged (got NaN)")
+    best = judged.min(initial=np.inf)
     return np.isfinite(judged) & (judged <= (1 + within) * best)
 
 
@@ -246,6 +305,8 @@ def edge(land: Landscape, along: Literal["A", "B", "equal"]) -> np.ndarray:
         along: "A": at the least η_B, which is 0 where the grid has it; "B": at the least η_A;
             "equal": η_A = η_B.
     """
+    arguments.one_of("along", along, ("A", "B", "equal"))
+    land = checked("land", land)
     if along == "equal":
         line, _, rates = land.diagonal
     else:
@@ -258,6 +319,7 @@ def edge(land: Landscape, along: Literal["A", "B", "equal"]) -> np.ndarray:
 
 def cell_size(land: Landscape) -> float:
     """The area of a cell of positive rates, in decades²."""
+    land = checked("land", land)
     steps = [np.diff(np.log10(rates[rates > 0])) for rates in (land.eta_a, land.eta_b)]
     return float(np.prod([step.mean() if step.size else 1.0 for step in steps]))
 
@@ -267,5 +329,6 @@ def flatness(land: Landscape, within: float) -> np.ndarray:
 
     A needle has the area of one cell; cells of rate 0 may be the best and have no area.
     """
+    land = checked("land", land)
     area = np.outer(land.eta_a > 0, land.eta_b > 0)
     return cell_size(land) * np.array([near_best(at, within)[area].sum() for at in land.losses])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import bdtr
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import CONFIDENCE, fewest_seeds, quantile, resampled_seeds
 from lora_theory.stats.landscapes import (
     Cell,
@@ -16,8 +17,11 @@ from lora_theory.stats.landscapes import (
     Landscape,
     best_equal_pair,
     best_pair,
+    checked,
+    judging,
     papers_mean,
 )
+from lora_theory.stats.numbers import numbers
 
 _FLIPS = 500
 _TOGETHER = 2**16  # Flips × pairs that are compared together: more would only take memory.
@@ -51,7 +55,8 @@ def unbeaten(
     >>> unbeaten(losses[..., None], Judge())[:, 0].tolist()
     [True, True, False, False]
     """
-    seen = judge.seen(losses)
+    losses = _known(losses)
+    seen = judging(judge).seen(losses)
     shape, q = seen.shape[1:], judge.quantile
     seen = seen.reshape(len(seen), -1)
     seen = seen[np.lexsort(seen.T)]  # Signs belong to places: any order of seeds is one.
@@ -66,10 +71,18 @@ def unbeaten(
     return found.reshape(shape)
 
 
+def _known(losses: np.ndarray) -> np.ndarray:
+    losses = numbers("losses", losses, 2)
+    if np.isnan(losses).any():
+        raise ValueError("losses: must be ∞ where a run diverged (got NaN)")
+    return losses
+
+
 def unbeaten_equal(
     land: Landscape, judge: Judge, *, confidence: float = CONFIDENCE
 ) -> np.ndarray | None:
     """The same among the cells with η_A = η_B alone: (G_a, G_b); None also if there are none."""
+    land, judge = checked("land", land), judging(judge)
     equal = land.equal
     if not equal.any():
         return None
@@ -159,7 +172,8 @@ def cloud(losses: np.ndarray, judge: Judge | None, resamples: int = 400) -> np.n
         judge: what makes a cell good; None for the paper's mean.
         resamples: how many draws.
     """
-    seen = losses if judge is None else judge.seen(losses)
+    losses = _known(losses)
+    seen = losses if judge is None else judging(judge).seen(losses)
     counts = np.zeros(losses.shape[1:])
     for draw in resampled_seeds(len(seen), resamples):
         drawn = seen[draw]
@@ -207,11 +221,16 @@ def gain(
     Returns:
         None where a line or the plane is ∞ throughout, or nobody is left to judge.
     """
+    land, chosen_on = checked("land", land), np.asarray(chosen_on)
+    if chosen_on.dtype != bool or chosen_on.shape != land.start.shape:
+        wanted = f"true or false for each of {len(land.start)} seeds"
+        raise arguments.refusal("chosen_on", wanted, chosen_on)
+    arguments.positive("penalty", penalty)
     few = land.of_seeds(chosen_on)
     others = land.of_seeds(~chosen_on)
     if not chosen_on.any() or chosen_on.all():
         return None
-    judged = judge.judge(few.losses)
+    judged = judging(judge).judge(few.losses)
     best, equal = best_pair(few, judged), best_equal_pair(few, judged)
     if best is None or equal is None:
         return None

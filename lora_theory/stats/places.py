@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lora_theory.stats.landscapes import Judge, Landscape, Line, near_best
+from lora_theory.stats.landscapes import Judge, Landscape, Line, checked, judging, near_best
 
 Quantity = Literal["eta_a", "eta_b", "ratio", "equal", "edge A", "edge B", "edge equal"]
 OPTIMA: tuple[Quantity, ...] = ("eta_a", "eta_b", "ratio", "equal")
@@ -88,6 +88,7 @@ def read(land: Landscape, line: Line, judge: Judge) -> Reading:
     >>> [round(place, 2) for place in read(land, land.diagonal, Judge()).places]
     [-2.43, -2.43, 0.0, -2.0, -0.5, -0.5, -1.5]
     """
+    land, line, judge = checked("land", land), checked("line", line), judging(judge)
     judged, shared = judge.judge(land.losses), judge.judge(line.losses[:, :, None])
     centre_a, centre_b = _centre(judged, land.eta_a, land.eta_b)
     centre, _ = _centre(shared, line.eta, np.ones(1))
@@ -109,6 +110,7 @@ def read(land: Landscape, line: Line, judge: Judge) -> Reading:
 
 def near(land: Landscape, line: Line, judge: Judge) -> Near:
     """The best cells, and the regions within 1 % and 5 % of them."""
+    land, line, judge = checked("land", land), checked("line", line), judging(judge)
     judged, shared = judge.judge(land.losses), judge.judge(line.losses[:, :, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         log_a, log_b, log = (np.log2(rates) for rates in (land.eta_a, land.eta_b, line.eta))

@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from scipy.special import ndtri
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import CONFIDENCE, drawn, few_seeds, resampled_seeds
-from lora_theory.stats.landscapes import Judge, Landscape, Line
+from lora_theory.stats.landscapes import Judge, Landscape, Line, checked, judging
 from lora_theory.stats.places import (
     AXES,
     AXES_OF,
@@ -61,7 +62,9 @@ class Sweep(NamedTuple):
         """The same of some widths."""
         lines = tuple(self.lines[w] for w in places) if self.lines else None
         lands = tuple(self.lands[w] for w in places)
-        return self._replace(log2_widths=self.log2_widths[list(places)], lands=lands, lines=lines)
+        return self._replace(
+            log2_widths=np.asarray(self.log2_widths)[list(places)], lands=lands, lines=lines
+        )
 
 
 class Place(NamedTuple):
@@ -182,8 +185,9 @@ def scaling(
     >>> print(scaling(sweep).exponents["eta_a"])
     -1.00 [-1.40, -0.60] determined
     """
-    _check(sweep)
-    judge, tail = judge or Judge(), (1 - confidence) / 2
+    arguments.positive("widest", widest)
+    sweep = _checked(sweep)
+    judge, tail = judging(judge or Judge()), (1 - confidence) / 2
     seeds = [len(land.losses) for land in sweep.lands]
     draws = resampled_seeds(max(seeds), resamples if min(seeds) > 1 else 0)
     samples, many = [], []
@@ -211,7 +215,7 @@ def scaling(
 
 
 def _drawn(at: _Of, draw: np.ndarray) -> _Of:
-    return at._replace(losses=drawn(at.losses, draw))
+    return at._replace(losses=drawn(at.losses, draw), start=drawn(at.start, draw))
 
 
 def _optimum_place(
@@ -342,11 +346,17 @@ def _log2_step(rates: np.ndarray) -> float:
     return float(steps.max()) if steps.size else 0.0
 
 
-def _check(sweep: Sweep) -> None:
+def _checked(sweep: Sweep) -> Sweep:
     """One raw grid: a window that moved with n would impose its own exponents."""
+    if not isinstance(sweep, Sweep):
+        raise arguments.refusal("sweep", "a Sweep", sweep)
     widths = np.asarray(sweep.log2_widths, float)
-    if not len(widths) or len(widths) != len(sweep.lands) or (np.diff(widths) <= 0).any():
+    fitting = len(sweep.lands), len(sweep.lines or sweep.lands)
+    if not len(widths) or fitting != (len(widths),) * 2 or not (np.diff(widths) > 0).all():
         raise ValueError(f"log2_widths: must ascend, a landscape each (got {list(widths)})")
+    lands = tuple(checked("lands", land) for land in sweep.lands)
+    lines = sweep.lines and tuple(checked("lines", line) for line in sweep.lines)
+    sweep = sweep._replace(log2_widths=widths, lands=lands, lines=lines)
     for grids in (
         [land.eta_a for land in sweep.lands],
         [land.eta_b for land in sweep.lands],
@@ -354,3 +364,4 @@ def _check(sweep: Sweep) -> None:
     ):
         if not all(np.array_equal(grid, grids[0]) for grid in grids):
             raise ValueError("lands: all widths must have one grid")
+    return sweep

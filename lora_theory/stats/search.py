@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import (
     CONFIDENCE,
     Interval,
@@ -22,7 +23,7 @@ from lora_theory.stats.intervals import (
     quantile,
     share_interval,
 )
-from lora_theory.stats.landscapes import Judge, Landscape, Line, best_pair
+from lora_theory.stats.landscapes import Judge, Landscape, Line, best_pair, checked, judging
 
 
 class Search(NamedTuple):
@@ -49,8 +50,8 @@ def chances(cells: int, trials: int) -> np.ndarray:
     Raises:
         ValueError: more trials than cells, or none.
     """
-    if not 1 <= trials <= cells:
-        raise ValueError(f"trials: must be from 1 to the {cells} cells (got {trials})")
+    cells = arguments.integer("cells", cells)
+    trials = arguments.integer("trials", trials, 1, cells)
     j = np.arange(1, cells)
     return np.asarray(
         trials / cells * np.cumprod(np.append(1.0, (cells - j - trials + 1) / (cells - j)).clip(0))
@@ -69,6 +70,11 @@ def expected_best(judged: np.ndarray, values: np.ndarray, trials: int) -> np.nda
     >>> expected_best(np.array([2.0, 1.0, np.inf]), np.array([20.0, 10.0, 90.0]), 2).round(3).item()
     13.333
     """
+    judged, values = np.asarray(judged, float), np.asarray(values, float)
+    if judged.ndim != 1 or np.isnan(judged).any():
+        raise arguments.refusal("judged", "numbers (G,), ∞ for a diverged cell", judged)
+    if values.shape[-1:] != judged.shape:
+        raise arguments.refusal("values", f"of shape (…, {len(judged)})", values)
     ranks = chances(len(judged), trials)[None]
     return _expected(judged, np.atleast_2d(values), ranks)[0].reshape(values.shape[:-1])
 
@@ -86,6 +92,10 @@ def log_values(losses: np.ndarray, start: np.ndarray, penalty: float = 1.0) -> n
     """log2 of losses (S, …), each at most `penalty` times that seed's loss at t = 0, as is a
     diverged run: at 1 it counts as untrained.
     """
+    losses, start = np.asarray(losses, float), np.asarray(start, float)
+    if not (losses >= 0).all() or start.shape not in ((), losses.shape[:1]):
+        wanted = "at least 0, ∞ where a run diverged, and one start a seed"
+        raise arguments.refusal("losses, start", wanted, (losses.shape, start.shape))
     most = penalty * np.reshape(start, (-1, *[1] * (losses.ndim - 1)))
     return np.asarray(np.log2(np.maximum(np.minimum(losses, most), np.finfo(float).tiny)))
 
@@ -114,7 +124,13 @@ def search(
     Raises:
         ValueError: fewer than two seeds, or no shared rates.
     """
-    land, line, judge = land.positive, line or land.diagonal, judge or Judge()
+    land = checked("land", land)
+    line = land.diagonal if line is None else checked("line", line)
+    if len(line.losses) != len(land.losses):
+        wanted = f"of the {len(land.losses)} seeds of the landscape"
+        raise arguments.refusal("line.losses", wanted, line.losses)
+    land, judge = land.positive, judging(judge or Judge())
+    arguments.positive("penalty", penalty)
     seeds, cells = line.losses.shape
     if not cells:
         raise ValueError("line: there are no shared rates")
@@ -173,6 +189,15 @@ def steps_to_reach(steps: np.ndarray, curves: np.ndarray, targets: np.ndarray) -
     >>> steps_to_reach(np.array([0, 10, 20]), np.array([[8.0, 2.0, 1.0]]), np.array([4.0])).tolist()
     [5.0]
     """
+    steps, curves, targets = (np.asarray(at, float) for at in (steps, curves, targets))
+    if curves.ndim != 2 or steps.shape != curves.shape[1:] or targets.shape != curves.shape[:1]:
+        shapes = steps.shape, curves.shape, targets.shape
+        wanted = "of shapes (K,), (S, K) and (S,)"
+        raise ValueError(f"steps, curves, targets: must be {wanted} (got {shapes})")
+    if not (np.diff(steps) > 0).all():
+        raise arguments.refusal("steps", "ascending", steps)
+    if np.isnan(curves).any() or np.isnan(targets).any():
+        raise ValueError("curves, targets: must be numbers, ∞ where a run diverged (got NaN)")
     tiny = np.finfo(float).tiny
     logs, aims = np.log2(np.maximum(curves, tiny)), np.log2(np.maximum(targets, tiny))
     below = logs <= aims[:, None]
@@ -217,7 +242,9 @@ def speed_up(
     Raises:
         ValueError: fewer than two seeds.
     """
-    judge, seeds, line = judge or Judge(), len(land.losses), line or land.diagonal
+    land = checked("land", land)
+    line = land.diagonal if line is None else checked("line", line)
+    judge, seeds = judging(judge or Judge()), len(land.losses)
 
     def needed(choosing: np.ndarray, running: np.ndarray) -> np.ndarray:
         few = land.of_seeds(choosing)
@@ -276,6 +303,7 @@ def larger_b(land: Landscape, *, confidence: float = CONFIDENCE) -> LargerB:
     >>> found.larger, found.equal, found.smaller, found.share
     (1, 1, 0, 1.0)
     """
+    land = checked("land", land)
     best = [best_pair(land, losses) for losses in land.losses]
     found = [cell for cell in best if cell is not None]
     ties = [bool(land.equal[cell.i, cell.j]) or cell.eta_a == cell.eta_b for cell in found]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.equivalence import Comparison, compare
 from lora_theory.stats.slopes import Slope, Statistic, fit, successive_slope
 
@@ -51,6 +52,8 @@ class Table:
 
     def __post_init__(self) -> None:
         check_predicted(self.predicted, self.logs, len(self.steps))
+        arguments.positive("margin", self.margin)
+        arguments.between("confidence", self.confidence, 0, 1)
 
     def columns(self) -> dict[str, np.ndarray]:
         """The same as one tidy table: a row per width, seed, t and quantity."""

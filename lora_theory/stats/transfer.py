@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lora_theory import arguments
 from lora_theory.stats.intervals import (
     CONFIDENCE,
     Interval,
@@ -19,7 +20,7 @@ from lora_theory.stats.intervals import (
     resampled_seeds,
     share_interval,
 )
-from lora_theory.stats.landscapes import Judge
+from lora_theory.stats.landscapes import Judge, checked, judging
 from lora_theory.stats.scaling import Sweep
 from lora_theory.stats.search import log_values
 
@@ -105,9 +106,17 @@ def transfer(
     Raises:
         ValueError: a shared rule with two exponents, or a width with fewer than two seeds.
     """
+    if not isinstance(rule, Rule):
+        raise arguments.refusal("rule", "a Rule", rule)
+    widths = np.asarray(sweep.log2_widths, float)
+    if len(widths) != len(sweep.lands) or not (np.diff(widths) > 0).all():
+        raise ValueError(f"log2_widths: must ascend, a landscape each (got {list(widths)})")
     if rule.shared and rule.p != rule.q:
         raise ValueError(f"rule: a shared rate has one exponent (got {rule.p}, {rule.q})")
-    judge, grids = judge or Judge(), _grids(sweep, rule)
+    arguments.finite("rule.p", rule.p)
+    arguments.finite("rule.q", rule.q)
+    arguments.positive("penalty", penalty)
+    judge, grids = judging(judge or Judge()), _grids(sweep, rule)
     found = []
     for n, grid in zip(sweep.log2_widths[1:], grids[1:], strict=True):
         move = _Move(grids[0], grid, rule, float(n - sweep.log2_widths[0]), judge)
@@ -117,8 +126,9 @@ def transfer(
 
 def _grids(sweep: Sweep, rule: Rule) -> list[_Grid]:
     if rule.shared:
-        return [_Grid(at.losses[:, :, None], at.start, (at.eta,)) for at in sweep.shared]
-    lands = (land.positive for land in sweep.lands)
+        lines = (checked("lines", line) for line in sweep.shared)
+        return [_Grid(at.losses[:, :, None], at.start, (at.eta,)) for at in lines]
+    lands = (checked("lands", land).positive for land in sweep.lands)
     return [_Grid(land.losses, land.start, (land.eta_a, land.eta_b)) for land in lands]
 
 
@@ -229,6 +239,16 @@ def wider(
     Raises:
         ValueError: no steps are left.
     """
+    arguments.positive("penalty", penalty)
+    arguments.between("confidence", confidence, 0, 1)
+    after = arguments.integer("after", after, 0)
+    curves = tuple(np.asarray(at, float) for at in curves)
+    if any(at.ndim != 2 for at in curves) or len(curves) != len(log2_widths):
+        shapes = [at.shape for at in curves]
+        wanted = f"of shape (S, K) at each of {len(log2_widths)} widths"
+        raise ValueError(f"curves: must be {wanted} (got {shapes})")
+    if not (np.diff(np.asarray(log2_widths, float)) > 0).all():
+        raise arguments.refusal("log2_widths", "ascending", log2_widths)
     logs = [log_values(at, at[:, 0], penalty)[:, after:] for at in curves]
     if not logs or not all(at.shape[1] for at in logs):
         raise ValueError(f"after: must leave some of the kept steps (got {after})")

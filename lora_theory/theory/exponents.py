@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from lora_theory import arguments
 from lora_theory.terms import Class, Verdict
 from lora_theory.theory.polyhedra import Cell, Form, UndecidedError
 
@@ -50,13 +51,16 @@ class Power:
     """Θ(n^γ · r^ρ), or exactly zero: γ[uv] = γ[u] + γ[v], γ[u + v] = max(γ[u], γ[v]).
 
     n grows first: of two powers the larger is the one with the larger γ, and with the larger ρ
-    where γ is the same. Sizes have no sign, so nothing cancels: there is no subtraction.
+    where γ is the same. Sizes have no sign, so nothing cancels: there is no subtraction. Powers
+    are equal if they are of the same order: in `solve` that splits the exponents.
 
     >>> n = Power(1)
     >>> n ** "-1/2" * n + Power(0)  # n^(1/2) + 1
     n^1/2
     >>> Power(0) * ZERO
     0
+    >>> Power("1/2") == Power(1) ** "1/2", Power(0) == ZERO
+    (True, False)
     """
 
     __array_ufunc__ = None  # numpy functions of a power are no powers of n
@@ -119,6 +123,14 @@ class Power:
                 return order
         return 0
 
+    def __eq__(self, other: object) -> bool:
+        return self.compare(_power(other)) == 0
+
+    def __hash__(self) -> int:
+        if self._cell is not None:
+            raise RuleError("a power of unknown exponents can not be looked up")
+        return hash(self._forms)
+
     def __repr__(self) -> str:
         if self._forms is None:
             return "0"
@@ -132,6 +144,7 @@ class Power:
         )
 
     __sub__ = __rsub__ = __neg__ = __float__ = __int__ = __abs__ = __rpow__ = __bool__ = _refuse
+    __radd__ = __rmul__ = __rtruediv__ = _refuse  # Of what is no power.
     __lt__ = __le__ = __gt__ = __ge__ = __mod__ = __floordiv__ = _refuse
 
 
@@ -244,6 +257,13 @@ class Rule:
         """
         if isinstance(init, str) and init not in self.inits:
             raise ValueError(f"init: must be one of {', '.join(self.inits)} (got {init!r})")
+        if not isinstance(init, str) and not (
+            isinstance(init, tuple) and [type(size) for size in init] == [Power, Power]
+        ):
+            wanted = f"one of {', '.join(self.inits)}, or the two powers (B, Z_A)"
+            raise arguments.refusal("init", wanted, init)
+        if not isinstance(exponents, Mapping):
+            raise arguments.refusal("exponents", "by name, as {'c_a': -1}", exponents)
         if set(exponents) != set(self.exponents):
             raise ValueError(
                 f"exponents: {self.name} needs {', '.join(self.exponents)} "
@@ -254,6 +274,8 @@ class Rule:
             for name, value in exponents.items()
         }
         for step in self.run(init, **self.rates(**values)):
+            if not isinstance(step, Step):
+                raise RuleError(f"run: must yield a Step per update (got {step!r})")
             if "delta1" not in step.deltas or not set(step.deltas) <= _DELTAS:
                 raise RuleError(
                     f"deltas: must be delta1 and, of two factors, delta2, delta3 (got "
@@ -262,6 +284,7 @@ class Rule:
             for power in step.sizes().values():
                 _power(power)
             yield step
+        raise RuleError("run: must yield a Step per update without end (it ended)")
 
 
 class Unknown(NamedTuple):
@@ -321,7 +344,7 @@ def derive(
     {'B': 'n^-1/2', 'Z_A': 'n^1/2', 'delta1': '1', 'delta2': 'n^-1/2'}
     {'B': 'n^-1/2', 'Z_A': 'n^1/2', 'delta1': '1', 'delta2': '1'}
     """
-    run = rule.steps(init, exponents)
+    steps, run = arguments.integer("steps", steps, 0), rule.steps(init, exponents)
     return [step.sizes() for step in itertools.islice(run, steps)]
 
 
@@ -339,6 +362,7 @@ def classify(rule: Rule, init: str, exponents: Mapping[str, Any]) -> Class:
 
 def first_unstable(rule: Rule, init: str, exponents: Mapping[str, Any], limit: int = 1000) -> int:
     """The first t at which f is not O(1); 0 if there is none up to `limit`."""
+    limit = arguments.integer("limit", limit)
     before: Step | None = None
     for t, step in enumerate(itertools.islice(rule.steps(init, exponents), limit), 1):
         if step.f.compare(ONE) > 0:

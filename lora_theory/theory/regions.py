@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from fractions import Fraction
 
+from lora_theory import arguments
 from lora_theory.terms import Class, Verdict
 from lora_theory.theory import exponents
 from lora_theory.theory.exponents import Rule
@@ -68,5 +69,6 @@ def lattice(step: int, low: int = -2, high: int = 1) -> tuple[tuple[Fraction, Fr
     >>> len(lattice(12))
     1369
     """
+    step = arguments.integer("step", step)
     axis = [Fraction(i, step) for i in range(low * step, high * step + 1)]
     return tuple((c_a, c_b) for c_a in axis for c_b in axis)

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
 
+from lora_theory import arguments
 from lora_theory.terms import Init
 
 PAPER = "LoRA+, Propositions 1, 2"
@@ -189,4 +190,5 @@ def best_rank_law(init: Init, gamma: float, rho: float) -> Fraction:
 def _powers(init: Init, gamma: float, rho: float) -> tuple[Fraction, Fraction]:
     if init not in ("A", "B"):
         raise ValueError(f'init: must be "A" or "B" (got {init!r})')
-    return Fraction(gamma).limit_denominator(100), Fraction(rho).limit_denominator(100)
+    power, spread = arguments.finite("gamma", gamma), arguments.finite("rho", rho)
+    return Fraction(power).limit_denominator(100), Fraction(spread).limit_denominator(100)

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from lora_theory import arguments
 from lora_theory.arrays import Array, Float, PRNGKey
 from lora_theory.keys import seed_key
 from lora_theory.stats.tables import Predicted, Table, check_predicted
@@ -27,7 +28,6 @@ from lora_theory.train.setups import (
     checked_rates,
     checked_seeds,
     checked_setup,
-    checked_steps,
     checked_widths,
 )
 
@@ -178,7 +178,7 @@ def coordinate_checks(
     >>> [table.slope("delta1", 1).zero for table in tables]
     [True, False]
     """
-    widths, steps = checked_widths(widths), checked_steps(steps)
+    widths, steps = checked_widths(widths), arguments.integer("steps", steps)
     chosen, dtype = checked_seeds(seeds), checked_dtype(dtype)
     scaled = [_rates_and_starts(variants, optimizer, width, dtype) for width in widths]
     # A run that overflows is a result, also where NaN are looked for.

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import jax
 
+from lora_theory import arguments
+
 # CPU devices beyond this would only take minutes to start.
 _MOST_DEVICES = 1024
 # Floats of one gate (micro-batch × width × samples) that keep a CPU core in its caches, from
@@ -81,6 +83,9 @@ def resolve_policy(
             above the layer does. Without, cells of a micro-batch share the features, and on a CPU
             a pass over all samples with more cells takes half the time at n = 4096.
 
+    Raises:
+        ValueError: a size below 1, or an unknown name.
+
     >>> resolve_policy(100, 1100, name="cores")
     Policy(name='cores', micro_batch=8, sample_block=1100, precision='highest')
     >>> resolve_policy(1000, 1100, name="cores")
@@ -88,7 +93,14 @@ def resolve_policy(
     >>> resolve_policy(1000, 1100, name="cores", gate=False)
     Policy(name='cores', micro_batch=16, sample_block=1100, precision='highest')
     """
-    name = name or ("cores" if jax.default_backend() == "cpu" else "batch")
+    arguments.integer("width", width)
+    arguments.integer("samples", samples)
+    for field, size in (("micro_batch", micro_batch), ("sample_block", sample_block)):
+        if size is not None:
+            arguments.integer(field, size)
+    if name is None:
+        name = "cores" if jax.default_backend() == "cpu" else "batch"
+    arguments.one_of("name", name, ("cores", "batch"))
     if name == "batch":
         fitting = _BATCH_BYTES // (16 * width * samples)
         block = sample_block or samples

@@ -1,6 +1,5 @@
 """What the engine is given, looked at before anything is trained."""
 
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from lora_theory import arguments
 from lora_theory.arrays import Array
 from lora_theory.data.synthetic import Data
 from lora_theory.train.devices import Policy
@@ -46,18 +46,16 @@ def check_run(steps: Any, policy: Any, devices: Any, axis: Any) -> None:
     Raises:
         ValueError: steps, policy, devices or axis, by name.
     """
-    if not _whole(steps) or steps < 1:
-        raise ValueError(f"steps: must be an integer from 1 (got {steps!r})")
+    arguments.integer("steps", steps)
     if not isinstance(policy, Policy):
-        raise ValueError(f"policy: must be a Policy, as of resolve_policy (got {policy!r})")
-    for name in ("micro_batch", "sample_block"):
-        if not _whole(value := getattr(policy, name)) or value < 1:
-            raise ValueError(f"policy: {name} must be an integer from 1 (got {value!r})")
+        raise arguments.refusal("policy", "a Policy, as of resolve_policy", policy)
+    arguments.integer("policy.micro_batch", policy.micro_batch)
+    arguments.integer("policy.sample_block", policy.sample_block)
     known = isinstance(devices, Sequence) and all(isinstance(d, jax.Device) for d in devices)
     if not known or not devices or len(set(devices)) < len(devices):
-        raise ValueError(f"devices: must be different devices, at least one (got {devices!r})")
+        raise arguments.refusal("devices", "different devices, at least one", devices)
     if axis not in (0, -1):
-        raise ValueError(f"axis: must be 0 or -1 (got {axis!r})")
+        raise arguments.refusal("axis", "0 or -1", axis)
 
 
 def check_problem(problem: Any, axis: int, trainable: Any) -> None:
@@ -153,7 +151,3 @@ def _used(function: Callable[[Any], Any], trained: Any) -> list[bool]:
     """Of each leaf, whether the function's value depends on it."""
     traced = jax.make_jaxpr(function)(trained).jaxpr
     return list(dce_jaxpr(traced, [True] * len(traced.outvars))[1])
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import itertools
-import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lora_theory import arguments
 from lora_theory.arrays import Array
 from lora_theory.train.layers import inputs, layers, split_factors
 
@@ -31,12 +31,7 @@ def checked_rates(
             "rates: must give a tuple with a rate for each argument of the optimizer, as "
             f"(0.5 / n, 0.5) (got {found!r} at n = {width})"
         )
-    for value in found:
-        ok = isinstance(value, numbers.Real | Array) and not isinstance(value, bool)
-        if not (ok and jnp.ndim(value) == 0 and math.isfinite(value) and value >= 0):
-            raise ValueError(
-                f"rates: must be finite numbers of at least 0 (got {value!r} at n = {width})"
-            )
+    values = tuple(arguments.at_least(f"rates at n = {width}", rate, 0) for rate in found)
     try:
         inspect.signature(optimizer).bind(*found)
     except TypeError as error:
@@ -45,7 +40,7 @@ def checked_rates(
         ) from None
     except ValueError:  # Of some callables Python knows no signature.
         pass
-    return tuple(map(float, found))
+    return values
 
 
 def checked_widths(widths: Any) -> list[int]:
@@ -55,9 +50,9 @@ def checked_widths(widths: Any) -> list[int]:
         ValueError: no ascending integers from 1.
     """
     found = _listed(widths)
-    ok = len(found) > 0 and all(whole(n) and n >= 1 for n in found)
+    ok = len(found) > 0 and all(_whole(n) and n >= 1 for n in found)
     if not ok or any(a >= b for a, b in itertools.pairwise(found)):
-        raise ValueError(f"widths: must be ascending integers from 1 (got {widths!r})")
+        raise arguments.refusal("widths", "ascending integers from 1", widths)
     return list(map(int, found))
 
 
@@ -67,21 +62,10 @@ def checked_seeds(seeds: Any) -> list[int]:
     Raises:
         ValueError: none, or no integers from 0.
     """
-    found = list(range(seeds)) if whole(seeds) else _listed(seeds)
-    if not (found and all(whole(seed) and seed >= 0 for seed in found)):
-        raise ValueError(f"seeds: must be at least 1, or a list of integers from 0 (got {seeds!r})")
+    found = list(range(seeds)) if _whole(seeds) else _listed(seeds)
+    if not (found and all(_whole(seed) and seed >= 0 for seed in found)):
+        raise arguments.refusal("seeds", "at least 1, or a list of integers from 0", seeds)
     return list(map(int, found))
-
-
-def checked_steps(steps: Any) -> int:
-    """T.
-
-    Raises:
-        ValueError: no integer from 1.
-    """
-    if not whole(steps) or steps < 1:
-        raise ValueError(f"steps: must be an integer from 1 (got {steps!r})")
-    return int(steps)
 
 
 def checked_dtype(dtype: Any) -> jnp.dtype:
@@ -95,7 +79,7 @@ def checked_dtype(dtype: Any) -> jnp.dtype:
     except TypeError:
         found = None
     if found not in (jnp.float32, jnp.float64):
-        raise ValueError(f"dtype: must be float32 or float64 (got {dtype!r})")
+        raise arguments.refusal("dtype", "float32 or float64", dtype)
     return found
 
 
@@ -104,8 +88,7 @@ def _listed(values: Any) -> list[Any]:
     return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
 
 
-def whole(value: Any) -> bool:
-    """Whether a value is an integer, and no boolean."""
+def _whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 

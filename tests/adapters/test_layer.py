@@ -116,7 +116,7 @@ def test_samples_first_is_the_transpose_of_samples_as_columns(with_weight):
     np.testing.assert_allclose(rows(z.T), columns(z).T, rtol=1e-5, atol=1e-5)
     batch = jnp.stack([z.T, 2 * z.T])  # Any number of leading axes.
     np.testing.assert_allclose(rows(batch)[1], 2 * columns(z).T, rtol=1e-5, atol=1e-4)
-    with pytest.raises(ValueError, match="z: must have its 10 features"):  # Control.
+    with pytest.raises(ValueError, match="z: must be of 10 features"):  # Control: the other axis.
         rows(z)
 
 
@@ -128,10 +128,10 @@ def test_an_axis_in_the_middle_is_refused():
 @pytest.mark.parametrize(
     ("axis", "shape", "message"),
     [
-        (0, (5, 3), "z: must have its 6 features on axis 0 .got shape .5, 3"),
+        (0, (5, 3), "z: must be of 6 features on axis 0 .got an array of shape .5, 3"),
         (0, (6, 6, 1), "z: must be a matrix, its features on axis 0"),
-        (-1, (6, 5), "z: must have its 6 features on axis -1"),
-        (0, (), "z: must have its 6 features on axis 0"),
+        (-1, (6, 5), "z: must be of 6 features on axis -1"),
+        (0, (), "z: must be of 6 features on axis 0"),
     ],
 )
 def test_inputs_of_another_shape_are_refused(axis, shape, message):

@@ -61,5 +61,5 @@ def test_unknown_loss_is_refused():
 @pytest.mark.parametrize("task", [sine_task, linear_task])
 @pytest.mark.parametrize("sizes", [(0, 2, 2), (5, -2, 10), (5, 10, -3), (5, 0, 1), (5, 1, 0)])
 def test_senseless_sizes_are_refused(task, sizes):
-    with pytest.raises(ValueError, match="sizes must be at least 1"):
+    with pytest.raises(ValueError, match="must be an integer of at least 1"):
         task(*sizes, key=jax.random.key(0))

@@ -93,7 +93,7 @@ def test_several_samples_of_a_sign_update_have_no_scalar_map():
         trajectory(
             one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="sign"
         )
-    with pytest.raises(ValueError, match="must be gd or sign"):
+    with pytest.raises(ValueError, match="update: must be one of gd, sign"):
         trajectory(
             one[0], one, np.ones(2), SignedLog.of(np.eye(2)), one[0], one[0], 1, update="adam"
         )
@@ -110,7 +110,7 @@ def test_draws_are_the_same_at_every_width_and_rate(init, update):
 
 
 def test_an_unknown_init_is_refused():
-    with pytest.raises(ValueError, match='init: must be "A" or "B"'):
+    with pytest.raises(ValueError, match="init: must be one of A, B"):
         random_runs(np.array([6.0]), [0], "C", 0.0, 0.0)
 
 

@@ -50,6 +50,33 @@ def results(points=POINTS, seeds=SEEDS, *, diverged=True, loss="mse", scale=1.0)
     )
 
 
+ODD = {
+    "late": {"late": STEPS + 1},
+    "early": {"early": -1},
+    "curve": {"curve": "loss"},
+    "early_cap": {"early_cap": 0.0},
+    "late_cap": {"late_cap": np.nan},
+    r"published\['x'\]": {"published": {"x": (0, 1)}},
+    "judge": {"judge": "median"},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_can_not_be_drawn_is_named(name):
+    with pytest.raises(ValueError, match=f"^{name}: must be "):
+        figure2(results(), **({"early": 1, "late": 2} | ODD[name]))
+
+
+def test_a_rate_of_0_has_no_place_on_a_logarithmic_axis():
+    alone = results().assign_coords(eta_a=[0.0, *RATES[1:]])
+    for draw in (
+        lambda: figure2(alone, early=1, late=2),
+        lambda: judges_figure(alone, curve="test_loss", t=2),
+    ):
+        with pytest.raises(ValueError, match=r"rates: must be above 0 .* \(got 0\)"):
+            draw()
+
+
 def meshes(figure):
     return [
         mesh

@@ -223,7 +223,7 @@ def test_what_can_not_be_fitted_is_said():
 
 def test_log_losses_are_bounded_by_the_loss_at_the_start():
     losses = np.array([[[1.0, np.inf, 16.0, 0.0]], [[2.0, 4.0, np.inf, 1.0]]])
-    rates = np.ones(1), np.ones(4)
+    rates = np.ones(1), np.arange(4.0)
     logs = log_losses(Landscape(losses, np.array([8.0, 4.0]), *rates))
     np.testing.assert_array_equal(logs[:, 0, :3], [[0, 3, 3], [1, 2, 2]])
     assert np.isfinite(logs).all()
@@ -282,6 +282,6 @@ def test_what_the_window_decides_is_not_determined(rows, known):
 
 
 def test_losses_without_a_start_are_refused():
-    lost = Landscape(np.ones((2, 3, 3)), np.full(2, np.inf), np.ones(3), np.ones(3))
+    lost = Landscape(np.ones((2, 3, 3)), np.full(2, np.inf), np.arange(3.0), np.arange(3.0))
     with pytest.raises(ValueError, match="no seed has a finite loss at t = 0"):
         log_losses(lost)

@@ -14,6 +14,7 @@ from lora_theory.theory.exponents import (
     RuleError,
     Step,
     classify,
+    derive,
     efficient,
     first_unstable,
     rational,
@@ -76,6 +77,7 @@ def test_full_fine_tuning_is_efficient_at_one_rate():
         lambda n: n if n > ONE else ONE,
         lambda n: ZERO**-1,
         lambda n: 3,
+        lambda n: n if n == 1 else ONE,
     ],
 )
 def test_rules_that_are_not_polynomial_are_refused(bad):
@@ -115,6 +117,34 @@ def test_algebra():
     assert Power(0, 1).compare(Power(0, "1/2")) == 1
     assert Power("1/9").compare(Power(0, 100)) == 1  # n grows first
     assert ZERO.compare(Power(-1000)) == -1
+
+
+def test_powers_of_the_same_order_are_equal():
+    assert Power(0) == Power(0) == ONE
+    assert Power("1/2", 1) == N ** "1/2" * Power(0, 1)
+    assert Power(0) != ZERO
+    assert ZERO == ZERO * N
+    assert len({Power(1), N, N * ONE, ZERO, ZERO * N}) == 2
+    one = derive(LINEAR_GD, "A", {"c_a": -1, "c_b": 0}, 3)
+    assert one == derive(LINEAR_GD, "A", {"c_a": "-1", "c_b": Fraction(0)}, 3)
+    assert one != derive(LINEAR_GD, "A", {"c_a": -1, "c_b": -1}, 3)
+
+
+def test_a_rule_may_ask_whether_powers_are_equal():
+    """On unknown exponents as on numbers: what is learned at the rate n^−1 and at no other."""
+
+    def run(init, eta):
+        while True:
+            delta = ONE if eta * N == ONE else ZERO
+            yield Step(delta, {"delta1": delta}, {})
+
+    rule = Rule("equal", run, ("c",), width_rates("eta"), ("A",))
+    assert cells(efficient(rule, "A")) == ["c = -1"]
+    assert [classify(rule, "A", {"c": c}).verdict.value for c in (-2, -1, 0)] == [
+        "stable, no feature learning",
+        "efficient",
+        "stable, no feature learning",
+    ]
 
 
 def chain(links):

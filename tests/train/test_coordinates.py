@@ -208,7 +208,7 @@ def test_epsilon_that_is_too_large_is_said(eps, refused):
         ({"widths": [16, 8, 32]}, "widths: must be ascending"),
         ({"seeds": 0}, "seeds: must be at least 1"),
         ({"dtype": "float16"}, "dtype: must be float32 or float64"),
-        ({"steps": 0}, "steps: must be an integer from 1"),
+        ({"steps": 0}, "steps: must be an integer of at least 1"),
         ({"trainable": nnx.BatchStat}, "trainable: must name something of the model"),
         ({"loss": lambda f, y: f - y}, r"loss: must give a scalar .got shape \(4,\)"),
         ({"predicted": {"delta_1": 0}}, "predicted: must be of A, B, Z_A"),

@@ -16,7 +16,6 @@ from lora_theory.train.setups import (
     checked_dtype,
     checked_rates,
     checked_seeds,
-    checked_steps,
     checked_widths,
 )
 
@@ -27,12 +26,12 @@ SGD = functools.partial(lora_plus, base=optax.sgd)
     ("given", "message"),
     [
         (0.1, "rates: must give a tuple with a rate for each argument .*got 0.1 at n = 8"),
-        ((-0.5 / 8, 0.5), "rates: must be finite numbers of at least 0 .got -0.0625 at n = 8"),
-        (("0.5", 0.5), "rates: must be finite numbers of at least 0 .got '0.5'"),
-        ((np.nan, 0.5), "rates: must be finite numbers of at least 0 .got nan"),
-        ((0.5, np.inf), "rates: must be finite numbers of at least 0 .got inf"),
-        ((True, 0.5), "rates: must be finite numbers of at least 0 .got True"),
-        ((np.ones(2), 0.5), "rates: must be finite numbers of at least 0"),
+        ((-0.5 / 8, 0.5), "rates at n = 8: must be a finite number of at least 0 .got -0.0625"),
+        (("0.5", 0.5), "rates at n = 8: must be a finite number of at least 0 .got '0.5'"),
+        ((np.nan, 0.5), "rates at n = 8: must be a finite number of at least 0 .got nan"),
+        ((0.5, np.inf), "rates at n = 8: must be a finite number of at least 0 .got inf"),
+        ((True, 0.5), "rates at n = 8: must be a finite number of at least 0 .got True"),
+        ((np.ones(2), 0.5), "rates at n = 8: must be a finite number of at least 0"),
         ((0.5,) * 9, "rates: must be as many as the optimizer takes .got 9"),
         ((), "rates: must be as many as the optimizer takes .got 0"),
     ],
@@ -64,9 +63,6 @@ def test_rates_may_be_any_numbers(given):
         (checked_seeds, 2.0, "seeds: must be at least 1"),
         (checked_seeds, "3", "seeds: must be at least 1"),
         (checked_seeds, True, "seeds: must be at least 1"),
-        (checked_steps, 0, "steps: must be an integer from 1"),
-        (checked_steps, 2.0, "steps: must be an integer from 1 .got 2.0"),
-        (checked_steps, True, "steps: must be an integer from 1"),
         (checked_dtype, "float16", "dtype: must be float32 or float64"),
         (checked_dtype, "half a float", "dtype: must be float32 or float64"),
     ],
@@ -83,7 +79,6 @@ def test_arguments_that_are_none_are_refused(check, given, message):
         (checked_widths, range(2, 4), [2, 3]),
         (checked_seeds, np.int64(2), [0, 1]),
         (checked_seeds, (5, 3), [5, 3]),
-        (checked_steps, np.int32(3), 3),
         (checked_dtype, jnp.float32, jnp.dtype("float32")),
     ],
 )
@@ -164,7 +159,7 @@ REFUSED = {
     ),
     "samples first where they are columns": (
         net(lambda m, x: m.lora(x.T).sum(0)),
-        "z: must have its 8 features on axis -1",
+        "z: must be of 8 features on axis -1",
     ),
     "three dimensions, as many samples as features": (
         net(lambda m, x: m.columns(x[None].T)[0, 0], columns=columns),
