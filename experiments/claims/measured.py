@@ -36,16 +36,16 @@ def check_measured(
         at = cfg.landscapes[piece.family.model]
         eta_a, eta_b, eta = (len(rates) for rates in at.rates)
         for name, shape in (("start", ()), ("plane", (eta_a, eta_b)), ("line", (eta,))):
-            _check_shape(arrays, name, (len(at.seeds), *shape), "f")
+            _check_shape(arrays, name, (len(at.seeds), *shape), "float32")
             if not (np.isnan(arrays[name]) | np.isfinite(arrays[name]) & (arrays[name] >= 0)).all():
                 raise ValueError(f"{name}: negative or infinite")
     elif isinstance(piece, Diagram):
         for name, low, high in (("verdict", -1, len(Verdict) - 1), ("from_t", 0, 2**53)):
-            _check_shape(arrays, name, (len(piece.points),), "i")
+            _check_shape(arrays, name, (len(piece.points),), "int64")
             if not ((arrays[name] >= low) & (arrays[name] <= high)).all():
                 raise ValueError(f"{name}: must be from {low} to {high}")
     elif isinstance(piece, Symmetries):
-        _check_shape(arrays, "gaps", (len(piece.cases),), "f")
+        _check_shape(arrays, "gaps", (len(piece.cases),), "float64")
         if (arrays["gaps"] < 0).any():
             raise ValueError("gaps: negative")
     else:
@@ -56,15 +56,15 @@ def _check_tables(
     piece: Group | Approach, arrays: Arrays, cfg: "ClaimsConfig", cases: Sequence[Case]
 ) -> None:
     widths, model = _widths(piece, cfg)
-    _check_shape(arrays, "log2_widths", (len(widths),), "f")
+    _check_shape(arrays, "log2_widths", (len(widths),), "float64")
     if not np.allclose(arrays["log2_widths"], widths, 1e-9, 0):
         raise ValueError("log2_widths: not those of the config")
-    if "steps" not in arrays or arrays["steps"].ndim != 1 or arrays["steps"].dtype.kind != "i":
+    if "steps" not in arrays or arrays["steps"].ndim != 1 or arrays["steps"].dtype != "int64":
         raise ValueError("steps: must be one row of integers")
     count = 1 if isinstance(piece, Approach) else len(piece.settings)
     shape = (count, len(widths), len(cfg.seeds[model]), len(arrays["steps"]))
     for name in arrays.keys() - {"log2_widths", "steps"}:
-        _check_shape(arrays, name, shape, "f")
+        _check_shape(arrays, name, shape, "float64")
     for name, t in _asked(piece, cases):
         if name not in arrays or t not in arrays["steps"]:
             raise ValueError(f"{name}: missing at t = {t}")
@@ -86,9 +86,9 @@ def _asked(piece: Group | Approach, cases: Sequence[Case]) -> list[tuple[str, in
     return [(name, case.t) for case in mine for name in case.predicted]
 
 
-def _check_shape(arrays: Arrays, name: str, shape: tuple[int, ...], kind: str) -> None:
+def _check_shape(arrays: Arrays, name: str, shape: tuple[int, ...], dtype: str) -> None:
     if name not in arrays:
         raise ValueError(f"{name}: missing")
-    if arrays[name].shape != shape or arrays[name].dtype.kind != kind:
+    if arrays[name].shape != shape or arrays[name].dtype != dtype:
         got = f"{arrays[name].dtype} of shape {arrays[name].shape}"
-        raise ValueError(f"{name}: must be of kind {kind} and shape {shape} (got {got})")
+        raise ValueError(f"{name}: must be {dtype} of shape {shape} (got {got})")

@@ -284,7 +284,7 @@ def compute(experiment: Experiment[C, P, R], part: Part[P], cfg: C, path: Path) 
     layout = experiment.layout(part, cfg)
     names = {name: stamped(name, piece) for name, piece in part.pieces.items()}
     for line in store.foreign():
-        print(f"note: {line}: not resumed; delete it to free its space", file=sys.stderr)
+        print(f"note: {line}", file=sys.stderr)
 
     def finished() -> bool:
         return path.exists() and (not experiment.renews or experiment.origin(path) == ours)

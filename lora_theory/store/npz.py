@@ -17,6 +17,7 @@ import numpy as np
 from lora_theory.store.files import ResultsError, plain
 
 _CHUNK = 2**20
+_END = 2**16 + 22  # In which the list of members begins, or its place is said.
 _READ = 2**30  # No file is read that would take more memory; what is stored as it is, is mapped.
 _HEADERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -97,9 +98,12 @@ def archive(file: IO[bytes]) -> Iterator[Archive]:
     """
     with contextlib.ExitStack() as stack:
         with _damage():
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - _END))
+            file.read()  # Here, since zipfile takes a disk that fails for damage.
             opened = stack.enter_context(zipfile.ZipFile(file))
             infos = opened.infolist()
-            if sum(info.compress_size for info in infos) > os.fstat(file.fileno()).st_size:
+            if sum(info.compress_size for info in infos) > size:
                 raise ValueError("its members overlap")
             members: dict[str, Member] = {}
             for info in infos:
@@ -129,13 +133,12 @@ def _member(opened: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Member
     if stored and info.compress_size != info.file_size:
         raise ValueError(f"{name:.60}: of two lengths")
     with opened.open(info) as data:
-        version = np.lib.format.read_magic(data)
-        if version not in _HEADERS:
-            raise ValueError(f"{name:.60}: of a format of NumPy that is not known")
         try:
-            shape, fortran, dtype = _HEADERS[version](data)
-        except MemoryError:  # What Python says of too many brackets.
-            raise ValueError(f"{name:.60}: a header without end") from None
+            shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(data)](data)
+        except (OSError, zipfile.BadZipFile):
+            raise
+        except Exception:  # MemoryError too, which is what Python says of too many brackets.
+            raise ValueError(f"{name:.60}: a header that can not be understood") from None
         start = data.tell()
     if not plain(dtype) or not dtype.itemsize:
         raise ValueError(f"{name:.60}: of type {dtype!s:.60}, which is not kept")

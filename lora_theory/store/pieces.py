@@ -123,7 +123,7 @@ class Pieces:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def foreign(self) -> list[str]:
-        """Of pieces beside these that are not taken up: where they are, and why not."""
+        """Of pieces beside these that are not taken up: where they are, why not, what to do."""
         found = []
         for folder in sorted(self.folder.parent.glob(f"{glob.escape(self._beside)}*")):
             if folder != self.folder and (why := self._why_not(folder)):
@@ -133,9 +133,12 @@ class Pieces:
     def _why_not(self, folder: Path) -> str | None:
         try:
             record = read_json(folder / _RECORD)
-            return self.provenance.difference(Provenance.of(record))
-        except (OSError, ValueError, ResultsError):
-            return "of unknown provenance"
+            why = self.provenance.difference(Provenance.of(record))
+        except (FileNotFoundError, ValueError):
+            why = "of unknown provenance"
+        except ResultsError:  # What can not be read may be somebody's.
+            return "of unknown provenance: not resumed"
+        return why and f"{why}: not resumed; delete it to free its space"
 
     def _file(self, name: str) -> Path:
         """A name as a file; one that no file can bear gets a digest in place of what is odd."""

@@ -273,21 +273,22 @@ def pieces_of(cfg):
 
 WRONG_PIECES = [
     ("Window", {"plane": None}, "plane: missing"),
-    ("Window", {"plane": lambda v: v[..., 1:]}, "plane: must be of kind f and shape"),
+    ("Window", {"plane": lambda v: v[..., 1:]}, "plane: must be float32 of shape"),
     ("Window", {"start": lambda v: -v}, "start: negative or infinite"),
     ("Window", {"line": lambda v: v * np.inf}, "line: negative or infinite"),
-    ("Window", {"line": lambda v: v.astype(int)}, "line: must be of kind f"),
+    ("Window", {"line": lambda v: v.astype(int)}, "line: must be float32"),
     ("Diagram", {"verdict": lambda v: v + 6}, "verdict: must be from -1 to 5"),
     ("Diagram", {"from_t": lambda v: v - 1}, "from_t: must be from 0"),
-    ("Diagram", {"from_t": lambda v: v[1:]}, "from_t: must be of kind i"),
+    ("Diagram", {"from_t": lambda v: v[1:]}, "from_t: must be int64"),
     ("Symmetries", {"gaps": lambda v: v - 1}, "gaps: negative"),
-    ("Symmetries", {"gaps": lambda v: v[:-1]}, "gaps: must be of kind f"),
+    ("Symmetries", {"gaps": lambda v: v[:-1]}, "gaps: must be float64"),
     ("Group", {"f": None}, "f: missing at t = 1"),
-    ("Group", {"f": lambda v: v[:, 1:]}, "f: must be of kind f"),
+    ("Group", {"f": lambda v: v.astype("f2")}, "f: must be float64"),
+    ("Group", {"f": lambda v: v[:, 1:]}, "f: must be float64"),
     ("Group", {"steps": lambda v: v + 9}, "missing at t"),
     ("Group", {"steps": lambda v: v * 1.0}, "steps: must be one row of integers"),
     ("Group", {"log2_widths": lambda v: v[::-1]}, "log2_widths: not those of the config"),
-    ("Group", {"log2_widths": lambda v: v[None]}, "log2_widths: must be of kind f"),
+    ("Group", {"log2_widths": lambda v: v[None]}, "log2_widths: must be float64"),
 ]
 
 

@@ -105,7 +105,7 @@ def test_pieces_with_an_odd_record_are_of_unknown_provenance(record, tmp_path):
     folder.mkdir()
     (folder / "provenance.json").write_text(record)
     (line,) = pieces(tmp_path).foreign()
-    assert line.endswith("of unknown provenance")
+    assert line.endswith("of unknown provenance: not resumed; delete it to free its space")
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
@@ -114,7 +114,7 @@ def test_a_record_that_can_not_be_read_is_of_unknown_provenance(kind, tmp_path):
     folder.mkdir()
     no_file(kind, folder / "provenance.json")
     (line,) = pieces(tmp_path).foreign()
-    assert line.endswith("of unknown provenance")
+    assert line.endswith("of unknown provenance: not resumed")
 
 
 OTHERS = {
@@ -132,7 +132,7 @@ def test_pieces_of_another_provenance_are_not_seen_and_it_is_said_why(why, tmp_p
     assert store.get("seed=0") is None
     assert not store.has("seed=0")
     (line,) = store.foreign()
-    assert line.endswith(f": {why}")
+    assert line.endswith(f": {why}: not resumed; delete it to free its space")
     assert pieces(tmp_path, OTHERS[why]).foreign() == []
 
 
@@ -145,7 +145,7 @@ def test_of_another_results_file_nothing_is_said(tmp_path):
 def test_pieces_without_a_record_are_of_unknown_provenance(tmp_path):
     (tmp_path / ".mse.npz.pieces-abc").mkdir()
     (line,) = pieces(tmp_path).foreign()
-    assert line.endswith("of unknown provenance")
+    assert line.endswith("of unknown provenance: not resumed; delete it to free its space")
 
 
 def test_a_results_file_with_a_name_that_is_a_pattern_finds_its_own_pieces(tmp_path):
