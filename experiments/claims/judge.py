@@ -204,7 +204,7 @@ class Judge:
             f"{name}: {said} predicted, {slope} measured",
             f"{setting}; t = {case.t}; {setting.base} = 2^{ends[0]:g} to 2^{ends[1]:g}; "
             f"{slope.seeds} seeds",
-            _badness(slope, number, margin, confidence),
+            badness(slope, number, margin, confidence),
             result.seeds_needed,
             setting=str(setting),
             quantity=name,
@@ -348,7 +348,7 @@ def _identity_row(case: Identity) -> Row:
     )
 
 
-def _badness(slope: Slope, predicted: float | None, margin: float, confidence: float) -> float:
+def badness(slope: Slope, predicted: float | None, margin: float, confidence: float) -> float:
     """How far off, in margins; for choosing what to show."""
     if slope.zero or predicted is None:
         return 0.0 if slope.zero and predicted is None else 1e9

@@ -15,6 +15,7 @@ from experiments.claims.judge import (
     Judgement,
     Record,
     Row,
+    badness,
     bounds,
     caught,
     combined,
@@ -152,10 +153,9 @@ def _check_drawn(found: Record, diagrams: Sequence[Diagram]) -> None:
         points = [tuple(map(float, point)) for point in diagram.points]
         _same(f"{name}: points", [point.at for point in drawing.points], points)
         _same(f"{name}: areas", drawing.areas, _areas(diagram.update, diagram.init))
-    lines = [(curve.label, curve.limit, len(curve.log2_widths)) for curve in found.slopes]
-    _same(
-        "slopes", lines, [(a.label, float(a.limit), len(APPROACH_WIDTHS) - 1) for a in APPROACHES]
-    )
+    middles = tuple(((APPROACH_WIDTHS[1:] + APPROACH_WIDTHS[:-1]) / 2).tolist())
+    curves = [(curve.label, curve.limit, curve.log2_widths) for curve in found.slopes]
+    _same("slopes", curves, [(a.label, float(a.limit), middles) for a in APPROACHES])
 
 
 @functools.cache
@@ -206,6 +206,9 @@ def _check_row(name: str, row: Row) -> None:
     half = math.nan if row.half_width is None else row.half_width
     if not np.isclose(half, slope.half_width(row.confidence), _ROUNDING, 0, equal_nan=True):
         raise ValueError(f"{name}: half its interval is not {half:g}")
+    shown = badness(slope, predicted, row.margin, row.confidence)
+    if not np.isclose(row.badness, shown, _ROUNDING, 0):
+        raise ValueError(f"{name}: is not {row.badness:g} margins off")
 
 
 def _check_point(name: str, point: DrawnPoint) -> None:

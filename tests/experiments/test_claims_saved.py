@@ -123,6 +123,7 @@ CONTRADICTIONS = {
     "no number": ((*ROW, "measured"), None, "f: holds, where its numbers give undecided"),
     "nothing": ((*ROW, "identically_zero"), True, "f: holds, where its numbers give fails"),
     "an interval": ((*ROW, "half_width"), 1.0, "f: half its interval is not 1"),
+    "how far off": ((*ROW, "badness"), 0.5, "f: is not 0.5 margins off"),
     "seeds": ((*ROW, "seeds"), 1, "f: holds, of 1 seeds"),
     "many seeds": ((*ROW, "seeds"), 10**400, "f: holds, of 1000"),
     "a point": ((*POINT, "agrees"), False, None),
@@ -170,6 +171,7 @@ OTHERS = {
     "another place": ((*POINT, "at"), [1e308, 0.0], "phases gd B: points"),
     "another area": (("phases", 0, "areas", 0, "name"), "odd", "phases gd A: areas"),
     "no curves": (("slopes",), [], "slopes: []"),
+    "other widths": (("slopes", 0, "log2_widths", 0), -1.0, "slopes: ["),
     "another limit": (("slopes", 0, "limit"), 7.0, "slopes: ["),
 }
 
