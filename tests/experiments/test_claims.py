@@ -161,6 +161,7 @@ def test_a_contradicted_record_is_exit_status_1(
     judged = record["claims"][0][change]
     row = next(row for row in judged["rows"] if row["setting"] is not None)
     row |= {"verdict": "undecided", "measured": None, "error": None, "half_width": None}
+    row["badness"] = 1e8
     judged["verdict"] = "undecided"
     (folders.results / "claims.json").write_text(json.dumps(record))
     cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true"])
