@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,6 +13,8 @@ from experiments.claims import report as shown
 from experiments.claims import settings
 from experiments.claims.judge import Judge, Record
 from experiments.claims.landscapes import LOSS, TASK, DecideConfig, WindowConfig, windows
+from experiments.claims.measured import check_measured
+from experiments.claims.saved import read_origin, read_record
 from experiments.claims.settings import Diagram, Group, Piece
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
@@ -27,9 +28,8 @@ from experiments.lab.schema import (
     positive,
     science,
 )
-from lora_theory.store.files import ResultsError, write_json
+from lora_theory.store.files import write_json
 from lora_theory.store.provenance import Provenance
-from lora_theory.store.records import from_plain
 from lora_theory.theory import claims as theory
 from lora_theory.theory.claims import Case, Claim, Exponents, Moving, Phase, Symmetry
 from lora_theory.theory.regions import lattice
@@ -168,24 +168,21 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         record = Judge(cfg, read).record(chosen(cfg))
         write_json(path, {"provenance": provenance._asdict(), **dataclasses.asdict(record)})
 
-    def open(self, path: Path) -> Record:
+    def open(self, part: Part[Piece], cfg: ClaimsConfig, path: Path) -> Record:
         """The judgements, as `keep` wrote them."""
-        data = _read(path)
-        del data["provenance"]
-        try:
-            return from_plain(Record, data)
-        except ValueError:
-            raise _damaged(path) from None
+        diagrams = [piece for piece in part.pieces.values() if isinstance(piece, Diagram)]
+        return read_record(path, chosen(cfg), diagrams, cfg)
+
+    def check(
+        self, part: Part[Piece], arrays: Arrays, cfg: ClaimsConfig, piece: Piece | None = None
+    ) -> None:
+        """Arrays as `settings.measure` gives them, with all that the judge asks for."""
+        assert piece is not None
+        check_measured(piece, arrays, cfg, _cases(chosen(cfg)))
 
     def origin(self, path: Path) -> Provenance | None:
         """Whose judgements they are."""
-        data = _read(path)
-        if "claims" in data and "provenance" not in data:
-            raise ResultsError(f"{path}: written by version 0.1.0; move it or change out")
-        try:
-            return Provenance(**data["provenance"])
-        except (KeyError, TypeError):
-            raise _damaged(path) from None
+        return read_origin(path)
 
     def report(self, part: Part[Piece], results: Record, cfg: ClaimsConfig) -> Report:
         """Tables, figures, and exit status 1 if the record is contradicted."""
@@ -239,24 +236,6 @@ def chosen(cfg: ClaimsConfig) -> list[Claim]:
         if name not in known:
             raise ConfigError("only", f"must be among {', '.join(known)}", name)
     return theory.claims(cfg.only)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ResultsError(f"{path}: no report to draw; run without replot=true") from None
-    except OSError as error:
-        raise ResultsError(f"{path}: can not be read: {error.strerror}") from None
-    except ValueError:
-        raise _damaged(path) from None
-    if not isinstance(data, dict):
-        raise _damaged(path)
-    return data
-
-
-def _damaged(path: Path) -> ResultsError:
-    return ResultsError(f"{path}: damaged or no report; delete it to run again")
 
 
 registry.offer_probes()

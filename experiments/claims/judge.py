@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ from lora_theory.theory.rules import RULES
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
-_NUMBERS = (Exponents, Collapsing, Placed, Carried)  # What is judged by intervals.
+NUMBERS = (Exponents, Collapsing, Placed, Carried)  # What is judged by intervals.
 _IDENTITY_SEEDS = 20
 _IDENTITY_GAP = 1e-12  # Some thousand roundings of float64; where nothing rounds it is 0.
 
@@ -164,8 +164,6 @@ class Judge:
     def claim(self, claim: Claim) -> Judgement:
         """One claim and its control."""
         controls = [self._judged((case,)) for case in claim.control]
-        # Every broken case must be caught, not just one of them.
-        missed = [control.verdict for control in controls if control.verdict != "fails"]
         return Judgement(
             claim.id,
             claim.statement,
@@ -174,24 +172,12 @@ class Judge:
             claim.reason,
             self._judged(claim.cases),
             claim.wrong,
-            Judged(
-                missed[0] if missed else "fails",
-                None,
-                tuple(row for control in controls for row in control.rows),
-            ),
+            caught(controls),
         )
 
     def _judged(self, cases: tuple[Case, ...]) -> Judged:
-        count = sum(len(case.predicted) for case in cases if isinstance(case, _NUMBERS))
-        rows = tuple(row for case in cases for row in self._rows(case, max(count, 1)))
-        verdicts = {row.verdict for row in rows}
-        verdict: Outcome = (
-            "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
-        )
-        needed = [row.seeds_needed for row in rows if row.verdict == "undecided"]
-        known = [seeds for seeds in needed if seeds is not None]
-        known_all = verdict == "undecided" and len(known) == len(needed)
-        return Judged(verdict, max(known) if known_all else None, rows)
+        count = shared(cases)
+        return combined([row for case in cases for row in self._rows(case, count)])
 
     def _rows(self, case: Case, count: int) -> list[Row]:
         if isinstance(case, Phase):
@@ -209,8 +195,7 @@ class Judge:
         predicted, setting, cfg = case.predicted[name], case.setting, self.cfg
         table = self._tables[setting]
         slope = table.slope(name, case.t)
-        confidence = 1 - (1 - cfg.confidence) / count
-        margin = cfg.map_margin if setting.model == "map" else cfg.margin
+        margin, confidence = bounds(cfg, setting, count)
         number = None if predicted is None else float(predicted)
         result = compare(slope, number, margin=margin, confidence=confidence)
         said = "identically zero" if predicted is None else str(predicted)
@@ -220,7 +205,7 @@ class Judge:
             f"{name}: {said} predicted, {slope} measured",
             f"{setting}; t = {case.t}; {setting.base} = 2^{ends[0]:g} to 2^{ends[1]:g}; "
             f"{slope.seeds} seeds",
-            _badness(slope, number, margin, confidence),
+            badness(slope, number, margin, confidence),
             result.seeds_needed,
             setting=str(setting),
             quantity=name,
@@ -306,6 +291,36 @@ class Judge:
         )
 
 
+def shared(cases: Sequence[Case]) -> int:
+    """How many numbers share the confidence (Bonferroni)."""
+    return max(sum(len(case.predicted) for case in cases if isinstance(case, NUMBERS)), 1)
+
+
+def bounds(cfg: "ClaimsConfig", setting: Setting, count: int) -> tuple[float, float]:
+    """What decides an exponent, where `count` share the confidence: its margin, its confidence."""
+    margin = cfg.map_margin if setting.model == "map" else cfg.margin
+    return margin, 1 - (1 - cfg.confidence) / count
+
+
+def combined(rows: Sequence[Row]) -> Judged:
+    """The verdict that rows give together."""
+    verdicts = {row.verdict for row in rows}
+    verdict: Outcome = (
+        "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
+    )
+    needed = [row.seeds_needed for row in rows if row.verdict == "undecided"]
+    known = [seeds for seeds in needed if seeds is not None]
+    known_all = verdict == "undecided" and len(known) == len(needed)
+    return Judged(verdict, max(known) if known_all else None, tuple(rows))
+
+
+def caught(controls: Sequence[Judged]) -> Judged:
+    """The verdict on a control: every broken case must be caught, not just one of them."""
+    missed = [control.verdict for control in controls if control.verdict != "fails"]
+    rows = tuple(row for control in controls for row in control.rows)
+    return Judged(missed[0] if missed else "fails", None, rows)
+
+
 def _tables(piece: Piece, read: Callable[[], Arrays]) -> list[Table]:
     try:
         return settings.tables(dict(read()))
@@ -334,7 +349,7 @@ def _identity_row(case: Identity) -> Row:
     )
 
 
-def _badness(slope: Slope, predicted: float | None, margin: float, confidence: float) -> float:
+def badness(slope: Slope, predicted: float | None, margin: float, confidence: float) -> float:
     """How far off, in margins; for choosing what to show."""
     if slope.zero or predicted is None:
         return 0.0 if slope.zero and predicted is None else 1e9

@@ -5,6 +5,7 @@ progress, provenance, replot, what is printed, exit status.
 """
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from experiments.lab.progress import progress
 from experiments.lab.schedule import in_groups, run_all
 from experiments.lab.schema import Role
 from experiments.lab.show import show
-from lora_theory.store.dataset import Results, assemble
+from lora_theory.store.dataset import Results, assemble, damaged
 from lora_theory.store.files import ResultsError, exclusive
 from lora_theory.store.layout import Layout
 from lora_theory.store.pieces import Pieces, stamped
@@ -123,13 +124,36 @@ class Experiment(Generic[C, P, R]):
         assert data_layout is not None
         assemble(path, data_layout, provenance, list(pieces.values()))
 
-    def open(self, path: Path) -> R:
-        """Read a results file: by default as an `xarray.Dataset`."""
-        return Results.load(path).to_xarray()  # type: ignore[return-value]
+    def open(self, part: Part[P], cfg: C, path: Path) -> R:
+        """Read what `keep` made and refuse what it can not have made; by default an
+        `xarray.Dataset`, held against `layout` and `check`.
+
+        Raises:
+            ResultsError: it is damaged, or no such file; by name.
+        """
+        results = Results.load(path, self.layout(part, cfg))
+        try:
+            self.check(part, results.arrays, cfg)
+        except ValueError as error:
+            raise damaged(path, error) from None
+        return results.to_xarray()  # type: ignore[return-value]
+
+    def check(self, part: Part[P], arrays: Arrays, cfg: C, piece: P | None = None) -> None:
+        """Refuse values that no run gives, where arrays have the form that `layout` says.
+
+        Args:
+            part: whose they are.
+            arrays: name -> array, of one piece or of all.
+            cfg: the config.
+            piece: whose they are; None for those of the whole part.
+
+        Raises:
+            ValueError: what is wrong, by name.
+        """
 
     def origin(self, path: Path) -> Provenance | None:
-        """Whose a results file is."""
-        return Results.load(path).provenance
+        """Whose a results file is, before it is opened."""
+        return Results.origin(path)
 
     def start(self, cfg: C) -> dict[str, Any]:
         """Start what computes (JAX, devices); returns values that the machine decides.
@@ -181,12 +205,13 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
     layouts = _checked(experiment, parts, cfg)
     paths = [folders.results / f"{part.name}{experiment.suffix}" for part in parts]
     replot: bool = cfg.replot  # type: ignore[attr-defined]
-    # All of them before anything is computed: what is refused is refused at once.
+    # All of them before anything is computed: what is refused is refused at once. A link to nothing
+    # is somebody's file that is elsewhere now.
     saved = [
-        check_saved(experiment, part, cfg, path) if replot or path.exists() else None
+        check_saved(experiment, part, cfg, path) if replot or os.path.lexists(path) else None
         for part, path in zip(parts, paths, strict=True)
     ]
-    due = [not replot and _is_due(experiment, found) for found in saved]
+    due = [found is None or found.results is None for found in saved]
     places.check_writable(folders)
     sizes = [made.bytes() for made, is_due in zip(layouts, due, strict=True) if is_due and made]
     places.check_room(folders.results, 2 * sum(sizes))  # Pieces, and the file they end in.
@@ -204,20 +229,17 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
         sys.exit(status)
 
 
-def _is_due(experiment: Experiment[C, P, R], saved: Saved | None) -> bool:
-    return saved is None or (experiment.renews and saved.other is not None)
-
-
 def _shown(
     experiment: Experiment[C, P, R],
     part: Part[P],
     cfg: C,
     path: Path,
     folders: Folders,
-    saved: Saved | None,
+    saved: Saved[R] | None,
 ) -> int:
     """Show a part whose results are on disk; the exit status that its report asks for."""
-    origin, other = saved or check_saved(experiment, part, cfg, path)
+    origin, other, results = saved or check_saved(experiment, part, cfg, path)
+    assert results is not None
     if other is not None:
         how = "run without replot=true" if experiment.renews else "delete it"
         print(
@@ -225,7 +247,7 @@ def _shown(
             "compute it here",
             file=sys.stderr,
         )
-    report = experiment.report(part, experiment.open(path), cfg)
+    report = experiment.report(part, results, cfg)
     show(report, path, folders, cfg)
     if other is None:  # Not before: what fails while it draws costs no measurement.
         remove_pieces(experiment, part, cfg, path, origin)
@@ -262,22 +284,22 @@ def compute(experiment: Experiment[C, P, R], part: Part[P], cfg: C, path: Path) 
     layout = experiment.layout(part, cfg)
     names = {name: stamped(name, piece) for name, piece in part.pieces.items()}
     for line in store.foreign():
-        print(f"note: {line}: not resumed; delete it to free its space", file=sys.stderr)
+        print(f"note: {line}", file=sys.stderr)
 
     def finished() -> bool:
         return path.exists() and (not experiment.renews or experiment.origin(path) == ours)
 
     def attempt(name: str) -> bool:
         piece = part.pieces[name]
-        arrays: Arrays | None = store.get(names[name])
+        check = functools.partial(_check, experiment, part, cfg, layout, piece)
+        arrays: Arrays | None = store.get(names[name], check)
         if arrays is None and not finished():
             with store.claimed(names[name]) as mine:
                 if not mine:
                     return False
-                if (arrays := store.get(names[name])) is None:
+                if (arrays := store.get(names[name], check)) is None:
                     arrays = experiment.run(piece, cfg)
-                    if layout is not None:
-                        layout.fits(arrays)
+                    check(arrays)
                     store.put(names[name], arrays)
         advance(experiment.units(piece), experiment.marks(arrays or {}))
         return True
@@ -295,6 +317,19 @@ def compute(experiment: Experiment[C, P, R], part: Part[P], cfg: C, path: Path) 
                 experiment.keep(part, readers, cfg, path, ours)
                 return
             # Another run has used the pieces up, and its file is gone: again.
+
+
+def _check(
+    experiment: Experiment[C, P, R],
+    part: Part[P],
+    cfg: C,
+    layout: Layout | None,
+    piece: P,
+    arrays: Arrays,
+) -> None:
+    if layout is not None:
+        layout.fits(arrays)
+    experiment.check(part, arrays, cfg, piece)
 
 
 def _read(store: Pieces, name: str) -> Arrays:

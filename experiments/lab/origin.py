@@ -1,8 +1,9 @@
 """Whose results are: what decides them now, and in what saved ones differ from that."""
 
 import os
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from experiments.lab import schema
 from experiments.lab.schema import Role, flatten
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     AnyExperiment = Experiment[Any, Any, Any]
 
+C = TypeVar("C")
+P = TypeVar("P", bound=Hashable)
+R = TypeVar("R")
 # What computes a piece, and what makes the results of the pieces besides.
 _RUN = ("run", "start", "__init__", "__post_init__")
 _KEEP = (*_RUN, "keep")
@@ -25,16 +29,18 @@ class BackendError(Exception):
     """What computes (JAX, its devices) can not be started: one line."""
 
 
-class Saved(NamedTuple):
-    """Whose saved results are.
+class Saved(NamedTuple, Generic[R]):
+    """Saved results, and whose they are.
 
     Attributes:
         origin: what decided them.
         other: in words, what would be another now, the config aside; None if nothing.
+        results: as the experiment opens them; None if they are due to be computed anew.
     """
 
     origin: Provenance
     other: str | None
+    results: R | None
 
 
 def origin_of(
@@ -63,8 +69,8 @@ def origin_of(
     return Provenance(config, versions, run), Provenance(config, versions, keep)
 
 
-def check_saved(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Path) -> Saved:
-    """Whose saved results are.
+def check_saved(experiment: "Experiment[C, P, R]", part: "Part[P]", cfg: C, path: Path) -> Saved[R]:
+    """Saved results, and whose they are.
 
     Raises:
         ResultsError: they are of another config, damaged, not there, or do not say whose they are.
@@ -79,11 +85,14 @@ def check_saved(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: 
     if (found := difference(asked, _comparable(experiment, cfg, asked, origin))) is not None:
         key, wanted, saved = found
         raise ResultsError(
-            f"{path}: of another config ({key} is {saved}, not {wanted}); delete it or change out"
+            f"{path}: of another config ({key} is {saved!s:.80}, not {wanted}); delete it or "
+            "change out"
         )
     here = library_versions() | {"backend": origin.versions.get("backend", "")}
     now = Provenance(origin.config, here, code_of(experiment, part, cfg, _KEEP))
-    return Saved(origin, now.difference(origin))
+    other = now.difference(origin)
+    due = experiment.renews and other is not None and not cfg.replot  # type: ignore[attr-defined]
+    return Saved(origin, other, None if due else experiment.open(part, cfg, path))
 
 
 def remove_pieces(

@@ -26,6 +26,7 @@ from experiments.registry import ModelConfig
 from lora_theory.stats.landscapes import AROUND, CURVES, Judge
 from lora_theory.store.dataset import Layout
 from lora_theory.store.files import ResultsError
+from lora_theory.store.losses import check_diverged, check_losses
 
 if TYPE_CHECKING:
     import jax
@@ -225,6 +226,16 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
             **dict.fromkeys(("train_floor", "test_floor"), (("seed",), "float32")),
         }
         return Layout(coords, variables, cell)
+
+    def check(
+        self, part: Part[Piece], arrays: Arrays, cfg: LandscapeConfig, piece: Piece | None = None
+    ) -> None:
+        """Curves as training gives them, and where they diverge; floors below which no loss is."""
+        lengths = check_losses(CURVES, [arrays[name] for name in CURVES])
+        check_diverged(arrays["diverged_at"], lengths, cfg.steps + 1)
+        for name in ("train_floor", "test_floor"):
+            if not (np.isfinite(arrays[name]) & (arrays[name] >= 0)).all():
+                raise ValueError(f"{name}: must be finite and at least 0")
 
     def report(self, part: Part[Piece], results: "Dataset", cfg: LandscapeConfig) -> Report:
         """The figures of one loss, and what they say in words."""

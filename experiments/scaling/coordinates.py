@@ -1,6 +1,7 @@
 """The coordinate check of a LoRA layer under three scalings of the rates: sizes over widths."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from lora_theory.store.layout import Layout
 if TYPE_CHECKING:
     from experiments.scaling.config import ScalingConfig
 
+_LARGEST = 1024  # log2 of the largest float.
 INITS = ("A", "B")
 SCALINGS: dict[str, tuple[float, float]] = {
     "one rate n^−1/2": (-0.5, -0.5),
@@ -67,6 +69,17 @@ def layout(asked: CoordinatesConfig, first_seed: int) -> Layout:
     return Layout(
         coords, dict.fromkeys(SIZES, (tuple(coords), "float64")), stacked=("init", "rates")
     )
+
+
+def check(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse sizes that no float has; what overflowed is infinite.
+
+    Raises:
+        ValueError: what is wrong, by name.
+    """
+    for name in SIZES:
+        if ((arrays[name] > _LARGEST) & (arrays[name] < np.inf)).any():
+            raise ValueError(f"{name}: larger than any number")
 
 
 def measure(cfg: "ScalingConfig") -> dict[str, np.ndarray]:

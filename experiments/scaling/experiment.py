@@ -28,6 +28,7 @@ from experiments.scaling.coordinates import Check
 from experiments.scaling.families import preconditioned
 from lora_theory.stats.landscapes import CURVES
 from lora_theory.store.dataset import Layout, assemble
+from lora_theory.store.losses import check_losses
 from lora_theory.store.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -171,6 +172,31 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
         order = [*stacked, "eta_a", "eta_b", "eta", "step", "block", "end"]
         return Layout({d: coords[d] for d in order if d in coords}, variables, stacked)
 
+    def check(
+        self,
+        part: Part[Piece | Check],
+        arrays: Arrays,
+        cfg: ScalingConfig,
+        piece: Piece | Check | None = None,
+    ) -> None:
+        """Curves as training gives them, of what the plan says that it ran."""
+        if part.name == CHECK:
+            coordinates.check(arrays)
+            return
+        sweep, ran = cfg.sweeps[part.name], arrays["ran"]
+        asked = np.ones(1, bool) if piece is not None else _asked(sweep)
+        if (ran != asked).any():
+            raise ValueError("ran: not what the config asks for")
+        for names in (CURVES, tuple(f"line_{curve}" for curve in CURVES)):
+            if names[0] in arrays:
+                lengths = check_losses(names, [arrays[name] for name in names])
+                if lengths[~ran].any():
+                    raise ValueError(f"{names[0]}: losses of what was not run")
+        if sweep.curvature.seeds:
+            least, largest = np.moveaxis(arrays["curvature"], -1, 0)
+            if (least > largest).any():
+                raise ValueError("curvature: the least is above the largest")
+
     def keep(
         self,
         part: Part[Piece | Check],
@@ -232,6 +258,12 @@ def _pieces(name: str, sweep: SweepConfig, first_seed: int) -> Iterator[Piece]:
     ):
         for seed in range(first_seed, first_seed + sweep.seeds_of(width)):
             yield Piece(name, optimizer, init, rank, gamma, rho, width, seed)
+
+
+def _asked(sweep: SweepConfig) -> np.ndarray:
+    """Which seeds are run at which width: (W, S)."""
+    counts = np.array([sweep.seeds_of(width) for width in sweep.widths])
+    return np.arange(max(sweep.seeds)) < counts[:, None]
 
 
 def _name(piece: Piece) -> str:

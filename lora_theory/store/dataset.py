@@ -12,13 +12,15 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lora_theory.store.files import ResultsError, atomic_write
 from lora_theory.store.layout import Layout
+from lora_theory.store.npz import Archive, Member, archive
 from lora_theory.store.provenance import Provenance
+from lora_theory.store.reading import parsed, regular
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -51,29 +53,35 @@ class Results:
     provenance: Provenance | None
 
     @classmethod
-    def load(cls, path: str | Path) -> "Results":
-        """Read a results file.
+    def load(cls, path: str | Path, layout: Layout | None = None) -> "Results":
+        """Read a results file, all of which is checked.
+
+        Args:
+            path: the file, or a link to it.
+            layout: what it must hold; None for whatever it says itself.
 
         Raises:
             ResultsError: the file is missing, damaged, or no results file; by name.
         """
-        path = Path(path)
-        try:
-            arrays = _read_npz(path)
-            written = int(arrays.pop("format")[()])
-            if written not in (1, FORMAT):
-                raise ResultsError(f"{path}: written by another version; move it or change out")
-            texts = _TEXTS if written == FORMAT else ("config",)
-            results = _results(arrays, **{n: json.loads(str(arrays.pop(n)[()])) for n in texts})
-        except ResultsError:
-            raise
-        except FileNotFoundError:
-            raise ResultsError(f"{path}: no such results file") from None
-        except Exception:  # A damaged zip raises a dozen kinds, from RuntimeError to struct.error.
-            raise ResultsError(
-                f"{path}: damaged or no results file; delete it to run again"
-            ) from None
-        return results
+        with _opened(path) as (found, heading):
+            heads = {name: found.members[name] for name in heading.dims}
+            _check_dims(heading.dims, heads)
+            if layout is not None:  # Before anything large is read.
+                layout.check_shapes(heading.dims, heads)
+            arrays = {name: found.read(name) for name in heads}
+            if layout is not None:
+                layout.check_axes(arrays)
+            return cls(heading.dims, arrays, heading.config, heading.provenance)
+
+    @staticmethod
+    def origin(path: str | Path) -> Provenance | None:
+        """Whose a results file is; of its arrays nothing is read.
+
+        Raises:
+            ResultsError: the file is missing, damaged, or no results file; by name.
+        """
+        with _opened(path) as (_, heading):
+            return heading.provenance
 
     def to_xarray(self) -> "Dataset":
         """The same as an `xarray.Dataset` with named dimensions (needs xarray)."""
@@ -182,49 +190,80 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
         yield out
 
 
-def _results(
-    arrays: dict[str, np.ndarray],
-    config: dict[str, Any],
-    dims: dict[str, Any] = _DIMS_1,
-    provenance: dict[str, Any] | None = None,
-) -> Results:
-    """Checked: every array has the dimensions that the file says, of one length each."""
-    named = {name: tuple(dimensions) for name, dimensions in dims.items()}
-    if named.keys() != arrays.keys():
-        raise ValueError("arrays")
-    for name, array in arrays.items():
-        if array.shape != tuple(arrays[dim].size for dim in named[name]):
-            raise ValueError(name)
-    origin = None if provenance is None else Provenance(config, **provenance)
-    return Results(named, arrays, config, origin)
+class _Heading(NamedTuple):
+    """What a file says of itself."""
+
+    dims: dict[str, tuple[str, ...]]
+    config: dict[str, Any]
+    provenance: Provenance | None
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an npz: checksums verified, large stored members mapped, others read."""
-    arrays: dict[str, np.ndarray] = {}
-    with zipfile.ZipFile(path) as archive:
-        if (broken := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(broken)
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            with archive.open(info) as member:
-                version = np.lib.format.read_magic(member)
-                read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-                shape, fortran, dtype = read(member)
-                start = _data_start(path, info) + member.tell()
-            mapped = info.compress_type == zipfile.ZIP_STORED and len(shape) > 1 and not fortran
-            if mapped and not dtype.hasobject:
-                arrays[name] = np.memmap(path, dtype, "r", start, shape)
-                continue
-            with archive.open(info) as member:
-                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
-    return arrays
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Archive, _Heading]]:
+    """A results file, its heading read; what is found wrong in the block is said of it."""
+    try:
+        with regular(path) as file, archive(file) as found:
+            written = _format(found)
+            if written not in (1, FORMAT):
+                raise ResultsError(f"{path}: written by another version; move it or change out")
+            yield found, _heading(found, _TEXTS if written == FORMAT else ("config",))
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: no such results file") from None
+    except ValueError as error:
+        raise damaged(path, error) from None
 
 
-def _data_start(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin: after its local header, name and extra field."""
-    with open(path, "rb") as file:
-        file.seek(info.header_offset + 26)
-        name_length = int.from_bytes(file.read(2), "little")
-        extra_length = int.from_bytes(file.read(2), "little")
-    return info.header_offset + 30 + name_length + extra_length
+def damaged(path: str | Path, why: object) -> ResultsError:
+    """The error of a results file that was read, and is none."""
+    return ResultsError(f"{path}: damaged or no results file ({why}); delete it to run again")
+
+
+def _format(found: Archive) -> int:
+    array = _scalar(found, "format")
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"format: must be an integer (got {array})")
+    return int(array)
+
+
+def _heading(found: Archive, texts: Sequence[str]) -> _Heading:
+    groups = {name: _group(found, name) for name in texts}
+    config = groups["config"]
+    dims = groups.get("dims", _DIMS_1)
+    origin = groups.get("provenance")
+    named = {}
+    for name, given in dims.items():
+        if not (isinstance(given, list | tuple) and all(isinstance(dim, str) for dim in given)):
+            raise ValueError(f"dims.{name}: must be a list of dimensions (got {given!r:.60})")
+        named[name] = tuple(given)
+    if others := named.keys() ^ (found.members.keys() - {"format", *texts}):
+        raise ValueError(f"{min(others):.60}: an array and its dimensions must both be there")
+    provenance = None if origin is None else Provenance.of({"config": config, **origin})
+    return _Heading(named, config, provenance)
+
+
+def _group(found: Archive, name: str) -> dict[str, Any]:
+    text = _scalar(found, name)
+    data = parsed(str(text)) if text.dtype.kind == "U" else text
+    if not isinstance(data, dict):
+        raise ValueError(f"{name}: must be a group of keys (got {data!r:.60})")
+    return data
+
+
+def _scalar(found: Archive, name: str) -> np.ndarray:
+    if name not in found.members:
+        raise ValueError(f"{name}: missing")
+    if found.members[name].shape != ():
+        raise ValueError(f"{name}: must be one value (got shape {found.members[name].shape})")
+    return found.read(name)
+
+
+def _check_dims(dims: Mapping[str, tuple[str, ...]], heads: Mapping[str, Member]) -> None:
+    """Refuse arrays that have not the dimensions that the file says, of one length each."""
+    for name, named in dims.items():
+        for dim in named:
+            if dims.get(dim) != (dim,) or len(heads[dim].shape) != 1:
+                raise ValueError(f"{name:.60}: dimension {dim:.60} is no axis")
+        expected = tuple(heads[dim].shape[0] for dim in named)
+        if len(set(named)) < len(named) or heads[name].shape != expected:
+            shape = str(heads[name].shape)
+            raise ValueError(f"{name:.60}: must be of shape {expected} (got {shape:.60})")

@@ -1,10 +1,12 @@
 """Files that appear whole or not at all, and a lock that ends with its process."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -42,6 +44,20 @@ def writing(path: str | Path) -> Iterator[None]:
     except OSError as error:
         name = error.filename or str(path)
         raise WriteError(error.errno, error.strerror or str(error), name) from error
+
+
+_KINDS = (
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def kind_of(handle: int) -> str:
+    """What is open, in words: "a file" for a regular one."""
+    mode = os.fstat(handle).st_mode
+    return next((name for has, name in _KINDS if has(mode)), "a device")
 
 
 def plain(dtype: np.dtype) -> bool:
@@ -120,12 +136,13 @@ def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
-    """Hold the lock of a results file; a second run waits. The lock ends with its process."""
+    """Hold the lock of a results file; a second run waits. The lock ends with its process.
+
+    Raises:
+        WriteError: the lock can not be made, or is no file.
+    """
     path = Path(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = open(path.parent / f".{path.name}.lock", "w")  # noqa: SIM115 (closed below)
-    with opened as lock:
+    with lock_file(path.parent / f".{path.name}.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -133,8 +150,31 @@ def exclusive(path: str | Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         # Whoever holds the lock is the only writer: what is left here was left by a kill.
         for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            stale.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # A folder is not ours.
+                stale.unlink()
         yield
+
+
+@contextlib.contextmanager
+def lock_file(path: Path) -> Iterator[int]:
+    """A file to be locked, made with its folder if need be; never through a link, nothing is cut.
+
+    Raises:
+        WriteError: it can not be made, or is no file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "must be a file of its own (got a link)", str(path))
+        handle = os.open(path, flags, 0o666)
+    try:
+        if (kind := kind_of(handle)) != "a file":
+            said = f"must be a file of its own (got {kind})"
+            raise WriteError(errno.EINVAL, said, str(path))
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

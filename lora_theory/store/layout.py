@@ -10,6 +10,7 @@ import numpy as np
 from lora_theory.store.files import plain
 
 _RESERVED = {"config", "provenance", "dims", "format"}  # Names that a file has besides.
+_ROUNDING = 1e-9  # Of rates that another version of NumPy, or another machine, spaced.
 
 
 class Layout(NamedTuple):
@@ -90,6 +91,50 @@ class Layout(NamedTuple):
         if len(set(cells.values())) > 1:
             raise ValueError(f"a piece has as many cells in every variable, not {cells}")
 
+    def check_shapes(self, dims: Mapping[str, tuple[str, ...]], arrays: Mapping[str, Any]) -> None:
+        """Refuse a data set of other variables, dimensions, types or lengths.
+
+        Args:
+            dims: name -> its dimensions.
+            arrays: name -> what has its shape and dtype.
+
+        Raises:
+            ValueError: what is wrong, by name.
+        """
+        wanted: dict[str, tuple[str, ...]] = {name: (name,) for name in self.coords}
+        wanted |= {name: dimensions for name, (dimensions, _) in self.variables.items()}
+        for name, dimensions in wanted.items():
+            if name not in arrays:
+                raise ValueError(f"{name}: missing")
+            shape = tuple(len(self.coords[dim]) for dim in dimensions)
+            if tuple(dims[name]) != dimensions or tuple(arrays[name].shape) != shape:
+                expected = f"({', '.join(dimensions)}) of lengths {shape}"
+                got = f"({', '.join(dims[name])}) of lengths {tuple(arrays[name].shape)}"
+                raise ValueError(f"{name}: must be over {expected} (got {got})")
+        if unknown := arrays.keys() - wanted.keys():
+            raise ValueError(f"{min(unknown)}: no variable of these results")
+        for name, (_, dtype) in self.variables.items():
+            if arrays[name].dtype != np.dtype(dtype):
+                raise ValueError(f"{name}: must be {np.dtype(dtype)} (got {arrays[name].dtype})")
+
+    def check_axes(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Refuse axes with other values; those of rates may differ by rounding.
+
+        Raises:
+            ValueError: what is wrong, by name.
+
+        >>> Layout({"seed": [0, 1]}, {}, ()).check_axes({"seed": np.array([1, 0])})
+        Traceback (most recent call last):
+        ...
+        ValueError: seed: must be 0, 1 (got 1, 0)
+        """
+        for name, values in self.coords.items():
+            wanted, got = np.asarray(values), arrays[name]
+            rounded = wanted.dtype.kind == got.dtype.kind == "f"
+            same = np.allclose(got, wanted, _ROUNDING, 0) if rounded else (got == wanted).all()
+            if wanted.dtype.kind != got.dtype.kind or not same:
+                raise ValueError(f"{name}: must be {_some(wanted)} (got {_some(got)})")
+
     def _leading(self, name: str) -> int:
         """How many of the stacked dimensions a variable has, all in front."""
         pairs = zip(self.variables[name][0], self.stacked, strict=False)
@@ -125,6 +170,12 @@ def _check_coordinate(name: str, values: Any) -> None:
         array = np.empty((0, 0))
     if array.ndim != 1 or not plain(array.dtype):
         raise ValueError(f"{name}: a coordinate is one row of numbers, booleans or strings")
+
+
+def _some(values: np.ndarray) -> str:
+    """The first values of an axis, in words."""
+    more = ", …" if len(values) > 3 else ""
+    return ", ".join(f"{value!s:.20}" for value in values[:3].tolist()) + more
 
 
 def _words(shape: tuple[int, ...]) -> str:

@@ -9,17 +9,25 @@ import contextlib
 import fcntl
 import glob
 import hashlib
-import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lora_theory.store.files import atomic_write, cut, plain, write_json, writing
+from lora_theory.store.files import (
+    ResultsError,
+    atomic_write,
+    cut,
+    lock_file,
+    plain,
+    write_json,
+)
+from lora_theory.store.npz import read_npz
 from lora_theory.store.provenance import Provenance
+from lora_theory.store.reading import read_json, regular
 
 _RECORD = "provenance.json"
 
@@ -49,19 +57,31 @@ class Pieces:
         """Whether the piece is on disk; whether it is whole, `get` finds out."""
         return self._file(name).exists()
 
-    def get(self, name: str) -> dict[str, np.ndarray] | None:
+    def get(
+        self, name: str, check: Callable[[dict[str, np.ndarray]], None] | None = None
+    ) -> dict[str, np.ndarray] | None:
         """The arrays of a piece, checked against their checksums; None if it is not there.
 
         A damaged one is removed, and said.
+
+        Args:
+            name: of the piece.
+            check: raises ValueError for arrays that are not those of this piece.
+
+        Raises:
+            ResultsError: something that can not be read is in its place; it stays.
         """
         path = self._file(name)
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
+            with regular(path) as file:
+                arrays = read_npz(file)
+            if check is not None:
+                check(arrays)
+            return arrays
         except FileNotFoundError:
             return None
-        except Exception:  # A damaged zip raises a dozen kinds, from RuntimeError to struct.error.
-            print(f"note: {path}: damaged, computed again", file=sys.stderr)
+        except ValueError as error:
+            print(f"note: {path}: damaged, computed again ({error})", file=sys.stderr)
             path.unlink(missing_ok=True)
             return None
 
@@ -88,10 +108,7 @@ class Pieces:
         Only a courtesy, so that two runs share the work: the claim of a dead process ends with
         it, and where the file system knows no locks everybody computes, to the same bits.
         """
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            opened = open(self._claim(name), "w")  # noqa: SIM115 (closed below)
-        with opened as claim:
+        with lock_file(self._claim(name)) as claim:
             try:
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -106,7 +123,7 @@ class Pieces:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def foreign(self) -> list[str]:
-        """Of pieces beside these that are not taken up: where they are, and why not."""
+        """Of pieces beside these that are not taken up: where they are, why not, what to do."""
         found = []
         for folder in sorted(self.folder.parent.glob(f"{glob.escape(self._beside)}*")):
             if folder != self.folder and (why := self._why_not(folder)):
@@ -115,10 +132,13 @@ class Pieces:
 
     def _why_not(self, folder: Path) -> str | None:
         try:
-            record = json.loads((folder / _RECORD).read_text())
-            return self.provenance.difference(Provenance(**record))
-        except (OSError, ValueError, TypeError):
-            return "of unknown provenance"
+            record = read_json(folder / _RECORD)
+            why = self.provenance.difference(Provenance.of(record))
+        except (FileNotFoundError, ValueError):
+            why = "of unknown provenance"
+        except ResultsError:  # What can not be read may be somebody's.
+            return "of unknown provenance: not resumed"
+        return why and f"{why}: not resumed; delete it to free its space"
 
     def _file(self, name: str) -> Path:
         """A name as a file; one that no file can bear gets a digest in place of what is odd."""

@@ -23,6 +23,29 @@ class Provenance(NamedTuple):
     versions: dict[str, str]
     code: str
 
+    @classmethod
+    def of(cls, data: Any) -> "Provenance":
+        """From plain data, as it was saved.
+
+        Raises:
+            ValueError: it is none.
+
+        >>> Provenance.of({"config": {}, "versions": {"jax": 0.1}, "code": "a"})
+        Traceback (most recent call last):
+        ...
+        ValueError: provenance: must be a config, versions and a digest of code
+        """
+        whole = isinstance(data, dict) and data.keys() == set(cls._fields)
+        if not (
+            whole
+            and isinstance(data["config"], dict)
+            and isinstance(data["versions"], dict)
+            and all(isinstance(version, str) for version in data["versions"].values())
+            and isinstance(data["code"], str)
+        ):
+            raise ValueError("provenance: must be a config, versions and a digest of code")
+        return cls(**data)
+
     @property
     def digest(self) -> str:
         """Short name of all three."""

@@ -1,11 +1,13 @@
 """Typed records as JSON, and back: what crosses a file keeps its type."""
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_WHOLE = 2**1023  # Above that no float is.
 
 
 def from_plain(kind: type[T], data: Any) -> T:
@@ -28,6 +30,11 @@ def from_plain(kind: type[T], data: Any) -> T:
     return typing.cast(T, _from(kind, data))
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _from(kind: Any, data: Any) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -37,7 +44,7 @@ def _from(kind: Any, data: Any) -> Any:
             return None
         return _from(next(option for option in arguments if option is not type(None)), data)
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)  # type: ignore[arg-type]
         if not isinstance(data, dict) or data.keys() != hints.keys():
             raise ValueError(f"{data!r:.60} is no {getattr(kind, '__name__', kind)}")
         return kind(**{name: _from(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
@@ -47,7 +54,7 @@ def _from(kind: Any, data: Any) -> Any:
         return {name: _from(arguments[1], item) for name, item in data.items()}
     if origin is typing.Literal and data in arguments:
         return data
-    if kind is float and type(data) is int:
+    if kind is float and type(data) is int and abs(data) < _WHOLE:
         return float(data)
     if origin is None and type(data) is kind:
         return data

@@ -154,17 +154,23 @@ def test_drawing_again_measures_nothing_and_gives_the_same_bytes(reference, unme
 def test_a_contradicted_record_is_exit_status_1(
     reference, undrawn, tmp_path, capsys, change, shown
 ):
-    """The record is looked at again when drawn: one verdict changed, or one control not caught."""
+    """The record is looked at again when drawn: one claim undecided, or one control not caught."""
     shutil.copytree(reference[0] / "results", tmp_path / "results")
     folders = Folders(tmp_path / "results" / "claims", tmp_path / "figures")
     record = report_of(tmp_path)
-    record["claims"][0][change]["verdict"] = "undecided"
+    judged = record["claims"][0][change]
+    row = next(row for row in judged["rows"] if row["setting"] is not None)
+    row |= {"verdict": "undecided", "measured": None, "error": None, "half_width": None}
+    row["badness"] = 1e8
+    judged["verdict"] = "undecided"
     (folders.results / "claims.json").write_text(json.dumps(record))
     cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true"])
     with pytest.raises(SystemExit) as stop:
         conduct(Claims(), cfg, folders)
     assert stop.value.code == 1
-    assert report.broken(Claims().open(folders.results / "claims.json")) == ["prop1-init1"]
+    (part,) = Claims().plan(cfg)
+    opened = Claims().open(part, cfg, folders.results / "claims.json")
+    assert report.broken(opened) == ["prop1-init1"]
     assert shown in capsys.readouterr().out
 
 

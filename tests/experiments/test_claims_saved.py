@@ -3,17 +3,22 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from damage import NO_FILES, no_file
 
 from experiments import registry
 from experiments.claims import experiment, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
+from experiments.claims.landscapes import Window
+from experiments.claims.settings import Diagram, Group, Symmetries
 from experiments.lab import origin
 from experiments.lab.command_line import load
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
 from lora_theory.store.files import ResultsError
+from lora_theory.theory.regions import lattice
 
 ONE = ["only=[boundary-gd]", "lattice_steps=26", "map_log2_widths=[1000,1500,2000]"]
 
@@ -22,9 +27,18 @@ def config(*overrides):
     return load("claims", ClaimsConfig, [*ONE, *overrides])
 
 
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch):
+def small(monkeypatch):
+    """No figures, and diagrams of few points."""
     monkeypatch.setattr(report, "figures", lambda record: {})
+    monkeypatch.setattr(experiment, "lattice", lambda n: lattice(2))
+
+
+@pytest.fixture(autouse=True)
+def smaller(monkeypatch):
+    small(monkeypatch)
+
+
+CONFIG = config("replot=true")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +46,7 @@ def measured(tmp_path_factory):
     """One claim of the scalar map, measured and judged."""
     folder = tmp_path_factory.mktemp("claims")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "figures", lambda record: {})
+        small(patch)
         conduct(Claims(), config(), Folders(folder / "results", folder / "figures"))
     return folder / "results"
 
@@ -84,6 +98,126 @@ def test_a_report_of_another_config_is_refused_and_left(folders, counted):
     assert (folders.results / "claims.json").read_bytes() == before
 
 
+def opened(path):
+    (part,) = Claims().plan(CONFIG)
+    return Claims().open(part, CONFIG, path)
+
+
+def edited(record, place, value):
+    """A record with one value replaced, by another or by a function of what it was."""
+    *outer, last = place
+    for key in outer:
+        record = record[key]
+    record[last] = value(record[last]) if callable(value) else value
+
+
+FOUND, CONTROL = ("claims", 0, "found"), ("claims", 0, "control")
+ROW = (*FOUND, "rows", 0)
+POINT = ("phases", 1, "points", 7)
+CONTRADICTIONS = {
+    "a verdict": ((*FOUND, "verdict"), "fails", "found: fails, where its rows give holds"),
+    "a control": ((*CONTROL, "verdict"), "holds", "control: holds, where its rows give fails"),
+    "its seeds": ((*FOUND, "seeds_needed"), 7, "found: 7 seeds needed, where its rows give None"),
+    "a row": ((*ROW, "verdict"), "fails", "f: fails, where its numbers give holds"),
+    "a number": ((*ROW, "measured"), 3.0, "f: holds, where its numbers give fails"),
+    "no number": ((*ROW, "measured"), None, "f: holds, where its numbers give undecided"),
+    "nothing": ((*ROW, "identically_zero"), True, "f: holds, where its numbers give fails"),
+    "an interval": ((*ROW, "half_width"), 1.0, "f: half its interval is not 1"),
+    "how far off": ((*ROW, "badness"), 0.5, "f: is not 0.5 margins off"),
+    "seeds": ((*ROW, "seeds"), 1, "f: holds, of 1 seeds"),
+    "many seeds": ((*ROW, "seeds"), 10**400, "f: holds, of 1000"),
+    "a point": ((*POINT, "agrees"), False, None),
+    "an undecided point": ((*POINT, "measured"), None, "measured, agrees: True"),
+    "another point": ((*POINT, "predicted"), "efficient", "efficient predicted"),
+    "an odd point": ((*POINT, "measured"), "odd", "odd at"),
+    "a curve": (("slopes", 0, "slopes"), lambda v: v[1:], "has widths without slopes"),
+    "no slopes": (("slopes", 0, "slopes"), lambda v: [None] * len(v), "has widths without"),
+    "signs": (("claims", 0, "statement"), "\x1b[2J", "signs that can not be printed"),
+}
+
+
+@pytest.mark.parametrize("kind", CONTRADICTIONS)
+def test_a_report_that_contradicts_itself_is_refused_in_words_and_left(kind, folders):
+    place, value, said = CONTRADICTIONS[kind]
+    path = folders.results / "claims.json"
+    data = json.loads(path.read_text())
+    edited(data, place, value)
+    path.write_text(json.dumps(data))
+    before = path.read_bytes()
+    if said is None:  # Measured and predicted may be of one verdict, and of another t.
+        opened(path)
+        return
+    with pytest.raises(ResultsError, match=r"claims\.json: contradicts itself \(") as refused:
+        opened(path)
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 1000
+    assert path.read_bytes() == before
+
+
+OTHERS = {
+    "no claims": (("claims",), [], "claims: [], not ['boundary-gd']"),
+    "another id": (("claims", 0, "id"), "other", "claims: ['other'], not"),
+    "another record": (("claims", 0, "recorded"), "fails", "recorded: 'fails', not 'holds'"),
+    "no rows": ((*FOUND, "rows"), [], "found: rows: 0, not 19"),
+    "a row less": ((*CONTROL, "rows"), lambda v: v[1:], "control: rows"),
+    "another exponent": ((*ROW, "predicted"), "1/0", "found: ("),
+    "another quantity": ((*ROW, "quantity"), None, "found: ("),
+    "another setting": ((*ROW, "setting"), None, "found: ("),
+    "another margin": ((*ROW, "margin"), 9.0, "found: ("),
+    "another confidence": ((*ROW, "confidence"), 1.0, "found: ("),
+    "no diagrams": (("phases",), [], "phases: []"),
+    "another update": (("phases", 0, "update"), "odd", "phases: [('odd', 'A')"),
+    "fewer points": (("phases", 0, "points"), lambda v: v[1:], "phases gd A: points"),
+    "another place": ((*POINT, "at"), [1e308, 0.0], "phases gd B: points"),
+    "another area": (("phases", 0, "areas", 0, "name"), "odd", "phases gd A: areas"),
+    "no curves": (("slopes",), [], "slopes: []"),
+    "other widths": (("slopes", 0, "log2_widths", 0), -1.0, "slopes: ["),
+    "another limit": (("slopes", 0, "limit"), 7.0, "slopes: ["),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_report_of_something_else_is_refused_in_words(kind, folders):
+    place, value, said = OTHERS[kind]
+    path = folders.results / "claims.json"
+    data = json.loads(path.read_text())
+    edited(data, place, value)
+    path.write_text(json.dumps(data))
+    with pytest.raises(ResultsError, match=r"claims\.json: of other claims \(") as refused:
+        opened(path)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"[" * 10**5,
+        b"null",
+        b'{"provenance": 3}',
+        b'{"provenance": {"config": null, "versions": {}, "code": ""}}',
+        b'{"claims": NaN, "provenance": {}}',
+        b'{"claims": "\\ud800"}',
+    ],
+)
+@pytest.mark.parametrize("override", ["replot=true", "replot=false"])
+def test_what_is_no_report_is_refused_and_left(content, override, folders):
+    path = folders.results / "claims.json"
+    path.write_bytes(content)
+    with pytest.raises(ResultsError, match=r"claims\.json: damaged or no report \(.*delete it"):
+        conduct(Claims(), config(override), folders)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_refused_and_left(kind, tmp_path, monkeypatch):
+    no_file(kind, tmp_path / "claims.json")
+    monkeypatch.setattr(settings, "measure", None)
+    with pytest.raises(ResultsError, match=rf"claims\.json: can not be read \({kind}.*move it"):
+        conduct(Claims(), config(), Folders(tmp_path, tmp_path))
+
+
 @pytest.mark.parametrize("override", ["replot=true", "replot=false"])
 def test_a_report_of_version_0_1_0_is_refused_without_the_advice_to_delete_it(override, folders):
     path = folders.results / "claims.json"
@@ -115,6 +249,71 @@ def test_seeds_and_rates_are_recorded_for_the_models_of_the_chosen_claims_alone(
     assert recorded["margin"] == 0.1
 
 
+def pieces_of(cfg):
+    """A piece of each kind, and what it might have measured."""
+    (part,) = Claims().plan(cfg)
+    found = {}
+    for piece in part.pieces.values():
+        if isinstance(piece, Window):
+            at = cfg.landscapes[piece.family.model]
+            a, b, line = map(len, at.rates)
+            arrays = {"start": (), "plane": (a, b), "line": (line,)}
+            arrays = {n: np.ones((len(at.seeds), *s), "f4") for n, s in arrays.items()}
+        elif isinstance(piece, Diagram):
+            arrays = {n: np.zeros(len(piece.points), int) for n in ("verdict", "from_t")}
+        elif isinstance(piece, Symmetries):
+            arrays = {"gaps": np.zeros(len(piece.cases))}
+        elif piece.__class__ is Group and piece.model == "map":
+            shape = (len(piece.settings), 3, len(cfg.seeds["map"]), 3)
+            widths = {"log2_widths": np.array([1000.0, 1500, 2000]), "steps": np.arange(1, 4)}
+            arrays = widths | dict.fromkeys(["f", "Z_A", "delta1"], np.zeros(shape))
+        else:
+            continue
+        found[type(piece).__name__] = (part, piece, arrays)
+    return found
+
+
+WRONG_PIECES = [
+    ("Window", {"plane": None}, "plane: missing"),
+    ("Window", {"plane": lambda v: v[..., 1:]}, "plane: must be float32 of shape"),
+    ("Window", {"start": lambda v: -v}, "start: negative or infinite"),
+    ("Window", {"line": lambda v: v * np.inf}, "line: negative or infinite"),
+    ("Window", {"line": lambda v: v.astype(int)}, "line: must be float32"),
+    ("Diagram", {"verdict": lambda v: v + 6}, "verdict: must be from -1 to 5"),
+    ("Diagram", {"from_t": lambda v: v - 1}, "from_t: must be from 0"),
+    ("Diagram", {"from_t": lambda v: v[1:]}, "from_t: must be int64"),
+    ("Symmetries", {"gaps": lambda v: v - 1}, "gaps: negative"),
+    ("Symmetries", {"gaps": lambda v: v[:-1]}, "gaps: must be float64"),
+    ("Group", {"f": None}, "f: missing at t = 1"),
+    ("Group", {"f": lambda v: v.astype("f2")}, "f: must be float64"),
+    ("Group", {"f": lambda v: v[:, 1:]}, "f: must be float64"),
+    ("Group", {"steps": lambda v: v + 9}, "missing at t"),
+    ("Group", {"steps": lambda v: v * 1.0}, "steps: must be one row of integers"),
+    ("Group", {"log2_widths": lambda v: v[::-1]}, "log2_widths: not those of the config"),
+    ("Group", {"log2_widths": lambda v: v[None]}, "log2_widths: must be float64"),
+]
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    cfg = load("claims", ClaimsConfig, ["map_log2_widths=[1000,1500,2000]"])
+    found = pieces_of(cfg)
+    assert found.keys() == {"Window", "Diagram", "Symmetries", "Group"}
+    return cfg, found
+
+
+@pytest.mark.parametrize(("kind", "changes", "said"), WRONG_PIECES)
+def test_a_piece_that_nothing_measured_is_refused_by_name(kind, changes, said, kinds):
+    cfg, found = kinds
+    part, piece, arrays = found[kind]
+    ((name, change),) = changes.items()
+    wrong = {n: v for n, v in arrays.items() if n != name or change is not None}
+    if change is not None:
+        wrong[name] = change(wrong[name])
+    with pytest.raises(ValueError, match=said):
+        Claims().check(part, wrong, cfg, piece)
+
+
 def test_a_change_of_the_lattice_changes_the_pieces_of_the_diagrams(monkeypatch):
     """Their names stay readable; the stamp is of the points themselves."""
     from lora_theory.store.pieces import stamped
@@ -123,8 +322,8 @@ def test_a_change_of_the_lattice_changes_the_pieces_of_the_diagrams(monkeypatch)
         (part,) = Claims().plan(config())
         return {stamped(name, p) for name, p in part.pieces.items() if name.startswith("phases")}
 
-    before, lattice = stamps(), experiment.lattice
-    monkeypatch.setattr(experiment, "lattice", lambda n: [(a + 1, b) for a, b in lattice(n)])
+    before, points = stamps(), experiment.lattice
+    monkeypatch.setattr(experiment, "lattice", lambda n: [(a + 1, b) for a, b in points(n)])
     after = stamps()
     assert len(before) == len(after) == 4
     assert not before & after

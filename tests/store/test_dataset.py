@@ -228,6 +228,37 @@ HOSTILE = {
     "odd provenance": hostile(provenance=np.array('{"versions": {}}')),
     "no format": hostile(format=None),
 }
+SAID = {
+    "config: must be a group of keys (got None)": hostile(config=np.array("null")),
+    "config: must be a group of keys (got [1])": hostile(config=np.array("[1]")),
+    "config: must be a group of keys (got 3)": hostile(config=np.array("3")),
+    "config: must be a group of keys (got array(3))": hostile(config=np.array(3)),
+    "config: must be one value (got shape (1,))": hostile(config=np.array(["{}"])),
+    "NaN: no number": hostile(config=np.array('{"a": NaN}')),
+    "nested without end": hostile(config=np.array("[" * 10**5)),
+    "format: must be an integer (got True)": hostile(format=np.array(True)),
+    "format: must be an integer (got 2.0)": hostile(format=np.array(2.0)),
+    "format: must be one value (got shape (1,))": hostile(format=np.array([2])),
+    "dims.x: must be a list of dimensions (got 3)": hostile(dims=np.array('{"x": 3}')),
+    "dims.x: must be a list of dimensions (got [3])": hostile(dims=np.array('{"x": [3]}')),
+    "provenance: must be a config": hostile(provenance=np.array('{"versions": 3, "code": ""}')),
+    "x: dimension x is no axis": hostile(
+        x=np.ones((3, 2)), dims=np.array('{"x": ["x", "z"], "y": ["x", "z"], "z": ["z"]}')
+    ),
+    "y: must be of shape (3, 3)": hostile(
+        y=np.ones((3, 3)), dims=np.array('{"x": ["x"], "y": ["x", "x"], "z": ["z"]}')
+    ),
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_is_wrong_is_said_by_name(said, tmp_path):
+    path = tmp_path / "mse.npz"
+    path.write_bytes(SAID[said])
+    with pytest.raises(ResultsError) as refused:
+        Results.load(path)
+    assert f"damaged or no results file ({said}" in str(refused.value)
+    assert str(refused.value).endswith("; delete it to run again")
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)

@@ -10,8 +10,18 @@ import time
 
 import numpy as np
 import pytest
+from damage import no_file
 
-from lora_theory.store.files import atomic_write, exclusive, write_csv, write_json, write_text
+from lora_theory.store.files import (
+    WriteError,
+    atomic_write,
+    exclusive,
+    write_csv,
+    write_json,
+    write_text,
+)
+from lora_theory.store.pieces import Pieces
+from lora_theory.store.provenance import Provenance
 
 
 class FullError(Exception):
@@ -69,6 +79,56 @@ def test_the_lock_removes_what_a_killed_writer_left(tmp_path):
     with exclusive(tmp_path / "mse.npz"):
         found = names(tmp_path)
     assert found == {".mse.npz.lock", "all_pairs.npz"}
+
+
+def locks(path):
+    """What holds the lock of a results file, and what claims a piece."""
+    pieces = Pieces(path, Provenance({}, {}, ""))
+    return {
+        path.parent / f".{path.name}.lock": lambda: exclusive(path),
+        pieces.folder / "seed=0.claim": lambda: pieces.claimed("seed=0"),
+    }
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "a link to nothing", "a link"])
+def test_a_lock_is_a_file_of_its_own(kind, which, tmp_path):
+    lock, hold = list(locks(tmp_path / "a.npz").items())[which]
+    lock.parent.mkdir(exist_ok=True)
+    (tmp_path / "precious").write_text("precious")
+    if kind == "a link":
+        lock.symlink_to(tmp_path / "precious")
+    else:
+        no_file(kind, lock)
+    with pytest.raises(WriteError), hold():
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (lock.parent / "nothing").exists()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_lock_cuts_nothing(which, tmp_path):
+    lock, hold = list(locks(tmp_path / "a.npz").items())[which]
+    lock.parent.mkdir(exist_ok=True)
+    (tmp_path / "precious").write_text("precious")
+    os.link(tmp_path / "precious", lock)
+    with hold():
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_folder_named_as_what_a_killed_writer_leaves_stays(tmp_path):
+    (tmp_path / ".a.npz.b.tmp").mkdir()
+    with exclusive(tmp_path / "a.npz"):
+        assert (tmp_path / ".a.npz.b.tmp").is_dir()
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "a.txt").symlink_to("precious")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 HOLDER = """

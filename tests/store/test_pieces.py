@@ -1,14 +1,17 @@
 """Pieces: each a file of its own, of one provenance, written by anybody, never taken up damaged."""
 
+import os
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from damage import NO_FILES, no_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_theory.store.files import ResultsError
 from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance
 
@@ -55,6 +58,65 @@ def test_a_pickle_is_not_loaded(tmp_path):
     assert store.get("seed=0") is None
 
 
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_can_not_be_read_in_the_place_of_a_piece_is_refused_and_stays(kind, tmp_path):
+    store = pieces(tmp_path)
+    store.folder.mkdir()
+    no_file(kind, store.folder / "seed=0.npz")
+    with pytest.raises(ResultsError, match=rf"seed=0\.npz: can not be read \({kind}"):
+        store.get("seed=0")
+    assert os.path.lexists(store.folder / "seed=0.npz")
+
+
+def test_a_piece_that_a_link_points_to_is_taken_up(tmp_path):
+    store = pieces(tmp_path)
+    store.put("seed=0", {"loss": np.ones(3)})
+    (store.folder / "seed=0.npz").rename(tmp_path / "elsewhere.npz")
+    (store.folder / "seed=0.npz").symlink_to(tmp_path / "elsewhere.npz")
+    assert store.get("seed=0")["loss"].tolist() == [1, 1, 1]
+
+
+def test_a_piece_of_something_else_is_removed_and_said(tmp_path, capsys):
+    def check(arrays):
+        raise ValueError("loss: negative")
+
+    store = pieces(tmp_path)
+    store.put("seed=0", {"loss": -np.ones(3)})
+    assert store.get("seed=0", check) is None
+    assert "seed=0.npz: damaged, computed again (loss: negative)" in capsys.readouterr().err
+    assert not store.has("seed=0")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "[]",
+        "{",
+        "[" * 10**5,
+        '{"config": 3, "versions": {}, "code": ""}',
+        '{"config": {}, "versions": null, "code": ""}',
+        '{"config": {}, "versions": {"jax": 1}, "code": ""}',
+        '{"config": {}, "versions": {}, "code": null}',
+        '{"config": {}, "versions": {}}',
+    ],
+)
+def test_pieces_with_an_odd_record_are_of_unknown_provenance(record, tmp_path):
+    folder = tmp_path / ".mse.npz.pieces-abc"
+    folder.mkdir()
+    (folder / "provenance.json").write_text(record)
+    (line,) = pieces(tmp_path).foreign()
+    assert line.endswith("of unknown provenance: not resumed; delete it to free its space")
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_record_that_can_not_be_read_is_of_unknown_provenance(kind, tmp_path):
+    folder = tmp_path / ".mse.npz.pieces-abc"
+    folder.mkdir()
+    no_file(kind, folder / "provenance.json")
+    (line,) = pieces(tmp_path).foreign()
+    assert line.endswith("of unknown provenance: not resumed")
+
+
 OTHERS = {
     "seeds is 4 there and 3 here": OURS._replace(config=OURS.config | {"seeds": 4}),
     "grid.points is 5 there and 4 here": OURS._replace(config={"seeds": 3, "grid": {"points": 5}}),
@@ -70,7 +132,7 @@ def test_pieces_of_another_provenance_are_not_seen_and_it_is_said_why(why, tmp_p
     assert store.get("seed=0") is None
     assert not store.has("seed=0")
     (line,) = store.foreign()
-    assert line.endswith(f": {why}")
+    assert line.endswith(f": {why}: not resumed; delete it to free its space")
     assert pieces(tmp_path, OTHERS[why]).foreign() == []
 
 
@@ -83,7 +145,7 @@ def test_of_another_results_file_nothing_is_said(tmp_path):
 def test_pieces_without_a_record_are_of_unknown_provenance(tmp_path):
     (tmp_path / ".mse.npz.pieces-abc").mkdir()
     (line,) = pieces(tmp_path).foreign()
-    assert line.endswith("of unknown provenance")
+    assert line.endswith("of unknown provenance: not resumed; delete it to free its space")
 
 
 def test_a_results_file_with_a_name_that_is_a_pattern_finds_its_own_pieces(tmp_path):

@@ -1,0 +1,230 @@
+"""Saved reports of claims: read back, and held against what is claimed and against themselves."""
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.claims.judge import (
+    Judged,
+    Judgement,
+    Record,
+    Row,
+    badness,
+    bounds,
+    caught,
+    combined,
+    shared,
+)
+from experiments.claims.settings import APPROACH_WIDTHS, APPROACHES, Diagram
+from lora_theory.plots.records import Curve, DrawnPoint
+from lora_theory.stats.equivalence import compare
+from lora_theory.stats.slopes import Slope
+from lora_theory.store.files import ResultsError
+from lora_theory.store.provenance import Provenance
+from lora_theory.store.reading import read_json
+from lora_theory.store.records import from_plain
+from lora_theory.terms import Verdict
+from lora_theory.theory.claims import Case, Claim, Exponents
+from lora_theory.theory.regions import Area, areas
+from lora_theory.theory.rules import RULES
+
+if TYPE_CHECKING:
+    from experiments.claims.experiment import ClaimsConfig
+
+_VERDICTS = {verdict.value for verdict in Verdict}
+_ROUNDING = 1e-6  # Of another version of SciPy.
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A report as plain data.
+
+    Raises:
+        ResultsError: there is none, it can not be read, or it is damaged.
+    """
+    try:
+        data = read_json(path)
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: no report to draw; run without replot=true") from None
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    if not isinstance(data, dict):
+        raise _damaged(path, "no group of keys")
+    return data
+
+
+def read_origin(path: Path) -> Provenance:
+    """Whose a report is.
+
+    Raises:
+        ResultsError: there is none, it can not be read, it is damaged, or of version 0.1.0.
+    """
+    data = _read(path)
+    if "claims" in data and "provenance" not in data:
+        raise ResultsError(f"{path}: written by version 0.1.0; move it or change out")
+    try:
+        return Provenance.of(data.get("provenance"))
+    except ValueError as error:
+        raise _damaged(path, error) from None
+
+
+def read_record(
+    path: Path, claims: Sequence[Claim], diagrams: Sequence[Diagram], cfg: "ClaimsConfig"
+) -> Record:
+    """The judgements of a report.
+
+    Args:
+        path: of the report.
+        claims, diagrams: what it must speak of.
+        cfg: what decided.
+
+    Raises:
+        ResultsError: as `read_origin`; or it speaks of something else, or contradicts itself.
+    """
+    data = _read(path)
+    data.pop("provenance", None)
+    try:
+        found = from_plain(Record, data)
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    try:
+        _check_claims(found, claims, cfg)
+        _check_drawn(found, diagrams)
+    except ValueError as error:
+        line = f"{path}: of other claims ({error}); move it or change out to measure these"
+        raise ResultsError(line) from None
+    try:
+        for judgement, claim in zip(found.claims, claims, strict=True):
+            _check_judgement(judgement, claim)
+        for diagram in found.phases:
+            for point in diagram.points:
+                _check_point(f"phases {diagram.update} {diagram.init}", point)
+        for curve in found.slopes:
+            _check_curve(curve)
+    except ValueError as error:
+        line = f"{path}: contradicts itself ({error}); delete it to measure anew"
+        raise ResultsError(line) from None
+    return found
+
+
+def _check_claims(found: Record, claims: Sequence[Claim], cfg: "ClaimsConfig") -> None:
+    """Refuse judgements of something else than is claimed, or that something else decided."""
+    _same("claims", [claim.id for claim in found.claims], [claim.id for claim in claims])
+    for judgement, claim in zip(found.claims, claims, strict=True):
+        _same(f"{claim.id}: recorded", judgement.recorded, claim.recorded)
+        asked = _lines(claim.cases, cfg)
+        _same_lines(f"{claim.id}: found", judgement.found, asked)
+        asked = [line for case in claim.control for line in _lines([case], cfg)]
+        _same_lines(f"{claim.id}: control", judgement.control, asked)
+
+
+def _lines(cases: Sequence[Case], cfg: "ClaimsConfig") -> list[tuple[Any, ...] | None]:
+    """What each row speaks of, and what decided it; None where neither is drawn."""
+    found: list[tuple[Any, ...] | None] = []
+    for case in cases:
+        if isinstance(case, Exponents):
+            decided = bounds(cfg, case.setting, shared(cases))
+            for name, value in case.predicted.items():
+                said = None if value is None else str(value)
+                found.append((str(case.setting), name, case.t, said, *decided))
+        else:
+            found += [None] * shared([case])
+    return found
+
+
+def _same_lines(name: str, judged: Judged, asked: Sequence[tuple[Any, ...] | None]) -> None:
+    _same(f"{name}: rows", len(judged.rows), len(asked))
+    for row, line in zip(judged.rows, asked, strict=True):
+        got = (row.setting, row.quantity, row.t, row.predicted, row.margin, row.confidence)
+        _same(name, got if line or row.setting is not None else None, line)
+
+
+def _check_drawn(found: Record, diagrams: Sequence[Diagram]) -> None:
+    """Refuse diagrams and curves of something else."""
+    drawn = [(diagram.update, diagram.init) for diagram in found.phases]
+    _same("phases", drawn, [(diagram.update, diagram.init) for diagram in diagrams])
+    for drawing, diagram in zip(found.phases, diagrams, strict=True):
+        name = f"phases {diagram.update} {diagram.init}"
+        points = [tuple(map(float, point)) for point in diagram.points]
+        _same(f"{name}: points", [point.at for point in drawing.points], points)
+        _same(f"{name}: areas", drawing.areas, _areas(diagram.update, diagram.init))
+    middles = tuple(((APPROACH_WIDTHS[1:] + APPROACH_WIDTHS[:-1]) / 2).tolist())
+    curves = [(curve.label, curve.limit, curve.log2_widths) for curve in found.slopes]
+    _same("slopes", curves, [(a.label, float(a.limit), middles) for a in APPROACHES])
+
+
+@functools.cache
+def _areas(update: str, init: str) -> tuple[Area, ...]:
+    return tuple(areas(RULES["map", update], init))
+
+
+def _same(name: str, got: Any, asked: Any) -> None:
+    if got != asked:
+        raise ValueError(f"{name}: {got!r:.80}, not {asked!r:.80}")
+
+
+def _check_judgement(judgement: Judgement, claim: Claim) -> None:
+    """Refuse verdicts that their rows do not give, and rows that their numbers do not give."""
+    texts = [judgement.statement, judgement.source, judgement.reason, judgement.wrong]
+    for row in (*judgement.found.rows, *judgement.control.rows):
+        texts += [row.found, row.where]
+        if row.setting is not None:
+            _check_row(f"{claim.id}: {row.quantity}", row)
+    if not all(text.isprintable() for text in texts):
+        raise ValueError(f"{claim.id}: signs that can not be printed")
+    _check_given(f"{claim.id}: found", judgement.found, combined(judgement.found.rows))
+    left = iter(judgement.control.rows)
+    controls = [combined(list(itertools.islice(left, shared([case])))) for case in claim.control]
+    _check_given(f"{claim.id}: control", judgement.control, caught(controls))
+
+
+def _check_given(name: str, judged: Judged, given: Judged) -> None:
+    if judged.verdict != given.verdict:
+        raise ValueError(f"{name}: {judged.verdict}, where its rows give {given.verdict}")
+    if judged.seeds_needed != given.seeds_needed:
+        needed = f"{judged.seeds_needed} seeds needed, where its rows give {given.seeds_needed}"
+        raise ValueError(f"{name}: {needed}")
+
+
+def _check_row(name: str, row: Row) -> None:
+    """An exponent is judged again, by the numbers that are saved with it."""
+    if row.seeds is None or not 2 <= row.seeds < 2**53:
+        raise ValueError(f"{name}: {row.verdict}, of {row.seeds} seeds")
+    assert row.margin is not None
+    assert row.confidence is not None
+    value, error = (math.nan if v is None else v for v in (row.measured, row.error))
+    slope = Slope(value, error, row.seeds, row.identically_zero)
+    predicted = None if row.predicted is None else float(Fraction(row.predicted))
+    given = compare(slope, predicted, margin=row.margin, confidence=row.confidence)
+    if row.verdict != given.verdict:
+        raise ValueError(f"{name}: {row.verdict}, where its numbers give {given.verdict}")
+    half = math.nan if row.half_width is None else row.half_width
+    if not np.isclose(half, slope.half_width(row.confidence), _ROUNDING, 0, equal_nan=True):
+        raise ValueError(f"{name}: half its interval is not {half:g}")
+    shown = badness(slope, predicted, row.margin, row.confidence)
+    if not np.isclose(row.badness, shown, _ROUNDING, 0):
+        raise ValueError(f"{name}: is not {row.badness:g} margins off")
+
+
+def _check_point(name: str, point: DrawnPoint) -> None:
+    if not {point.predicted, point.measured} - {None} <= _VERDICTS:
+        raise ValueError(f"{name}: {point.measured!s:.60} at {point.at}")
+    known = point.measured is not None
+    if known != (point.agrees is not None) or (point.agrees and point.measured != point.predicted):
+        said = f"{point.predicted} predicted, {point.measured} measured, agrees: {point.agrees}"
+        raise ValueError(f"{name}: {said} at {point.at}")
+
+
+def _check_curve(curve: Curve) -> None:
+    lengths = {len(curve.log2_widths), len(curve.slopes), len(curve.half_widths)}
+    if len(lengths) > 1 or all(slope is None for slope in curve.slopes):
+        raise ValueError(f"slopes: {curve.label} has widths without slopes")
+
+
+def _damaged(path: Path, why: object) -> ResultsError:
+    return ResultsError(f"{path}: damaged or no report ({why}); delete it to run again")
