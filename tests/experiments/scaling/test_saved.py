@@ -67,7 +67,7 @@ DAMAGE = {
     "not to be run": (*with_("ran", UNRUN, True), "ran: not what the config asks for"),
     "left out": (*with_("ran", FIRST, False), "ran: not what the config asks for"),
     "out of order": (*with_("curvature", (*FIRST, 0, 0), 2), "curvature: the least is above"),
-    "no number": (*with_("f", (0, 0, 0, 0, 0), np.inf, "coordinates"), "f: larger than any number"),
+    "no number": (*with_("f", (0, 0, 0, 0, 0), 2000.0, "coordinates"), "f: larger than any number"),
     "float32": ("coordinates", {SIZES[1]: whole("coordinates")[1]["f"].astype("f4")}, "float64"),
     "another init": ("coordinates", {"init": np.array(["B", "A"])}, "init: must be A, B"),
 }
