@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import inspect
-import itertools
+import io
 import os
 import sys
 import tempfile
@@ -15,25 +15,23 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.lab import arguments as typed
 from experiments.lab import folders as places
 from experiments.lab import schema as schemas
+from experiments.lab.backend import BackendError
 from experiments.lab.experiment import Experiment, conduct
 from experiments.lab.folders import Folders
-from experiments.lab.origin import BackendError
 from lora_theory.store.files import ResultsError, WriteError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONF = ROOT / "conf"
 C = TypeVar("C")
 
-_MULTIRUN = {"-m", "--multirun"}
-_FLAGS = _MULTIRUN | {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve"}
-_FLAGS |= {"-i", "--info"}
 # How JAX begins to say that memory is full, and that a backend can not be started.
 _JAX_ERRORS = ("RESOURCE_EXHAUSTED", "Unable to initialize backend")
 
@@ -68,7 +66,7 @@ def run_command(
     name: str, schema: type[C], command: Callable[[C, Folders], None], conf: Path = CONF
 ) -> None:
     """Run `command` with the config `name`; exit status 2 and one line on any user error."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them.
+    _settle_surroundings()
     composed = False
 
     @hydra.main(version_base="1.3", config_path=str(conf), config_name=name)
@@ -76,27 +74,55 @@ def run_command(
         nonlocal composed
         composed = True
         with _one_line_errors():  # Here as well: Hydra would print what passes through it.
-            command(schemas.build(schema, _plain(cfg)), _folders(name, schema, cfg, conf))
+            command(_built(schema, cfg), _folders(name, schema, cfg, conf))
 
-    arguments = sorted(sys.argv[1:], key=lambda argument: argument not in _MULTIRUN)
     with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
+        _check_conf(name, conf)
+        flags, overrides = typed.split(sys.argv[1:])
         try:
-            _check_conf(name, conf)
-            _check_flags(arguments)
-            if "hydra.mode=MULTIRUN" in arguments or _MULTIRUN & set(arguments):
-                _check_jobs(name, schema, arguments, conf)
-            # Hydra insists on a folder for sweeps, and reads no flag that follows an override.
-            sys.argv[1:] = [*arguments, f"hydra.sweep.dir={scratch}", *_search_path(conf)]
+            given = typed.parsed(overrides)
+            if typed.MULTIRUN & {*flags} or typed.says(given, "hydra.mode") == "MULTIRUN":
+                for job in typed.jobs(given):  # A wrong one is refused before the first one runs.
+                    load(name, schema, job, conf)
+            more = _search_path(conf)
+            if typed.says(given, "hydra.sweep.dir") is None:  # Hydra writes into it.
+                more.append(f"hydra.sweep.dir={scratch}")
+            # Of Hydra itself it speaks without any experiment.
+            own = [] if "--hydra-help" in flags else overrides
+            sys.argv[1:] = [*own, *more, *flags]
             entry()
-        except Exception as error:
-            if composed or isinstance(error, schemas.ConfigError | ConfError):
+        except (HydraException, OmegaConfBaseException) as error:
+            if composed:
                 raise
-            raise _explained(name, arguments, error, conf) from None
+            known = schemas.flatten(_plain(_compose(name, None, conf)))
+            options = functools.partial(_options, conf=conf)
+            raise typed.explained(overrides, error, known, options) from None
+        sys.stdout.flush()  # Here, where a reader who has gone is known.
+
+
+def _settle_surroundings() -> None:
+    """What the environment should not decide: how errors come, what a terminal can not show."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them.
+    os.environ.pop("MPLBACKEND", None)  # Figures are written, never shown.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def load(name: str, schema: type[C], overrides: list[str] | None = None, conf: Path = CONF) -> C:
     """The config `name` with overrides, for notebooks and tests."""
     return schemas.build(schema, _plain(_compose(name, overrides, conf)))
+
+
+def _built(schema: type[C], cfg: DictConfig) -> C:
+    """The config; an error shows a variable of the environment by its name."""
+    try:
+        return schemas.build(schema, _plain(cfg))
+    except schemas.ConfigError as error:
+        text = str(schemas.flatten(_plain(cfg, resolve=False)).get(error.field))
+        if "oc.env:" not in text:
+            raise
+        raise schemas.ConfigError(error.field, error.allowed, text) from None
 
 
 def _folders(name: str, schema: type, cfg: DictConfig, conf: Path) -> Folders:
@@ -132,6 +158,9 @@ def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 
 def _check_conf(name: str, conf: Path) -> None:
     """Refuse a config that is not there or broken, before what was typed is looked at."""
+    if not (CONF / "cli.yaml").is_file():
+        where = "run it in a checkout, or install one with pip install -e"
+        raise ConfError(f"{CONF}: no configs here; {where}")
     path = conf / f"{name}.yaml"
     if not path.is_file():
         above = " and in conf/ of the folders above" if conf != CONF else ""
@@ -141,27 +170,6 @@ def _check_conf(name: str, conf: Path) -> None:
     except Exception as error:  # Of YAML, OmegaConf or Hydra, a dozen kinds.
         said = " ".join(str(error).split())
         raise ConfError(f"{path}: can not be read: {said[:300]}") from None
-
-
-def _check_flags(arguments: list[str]) -> None:
-    """Refuse a flag that Hydra does not know in one line; it would print its usage."""
-    for argument in arguments:
-        flag = argument.split("=")[0]
-        if flag.startswith("-") and flag not in _FLAGS:
-            raise schemas.ConfigError(flag, f"must be one of {', '.join(sorted(_FLAGS))}", argument)
-
-
-def _check_jobs(name: str, schema: type[C], arguments: list[str], conf: Path) -> None:
-    """Refuse a multirun of which any job has a wrong config, before the first one runs."""
-    overrides = OverridesParser.create().parse_overrides([a for a in arguments if a[0] != "-"])
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in overrides
-    ]
-    for job in itertools.product(*choices):
-        load(name, schema, list(job), conf)
 
 
 @contextlib.contextmanager
@@ -189,26 +197,8 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def _stop(line: str) -> None:
-    print(f"error: {line}", file=sys.stderr)
+    print("error:", " ".join(line.splitlines()), file=sys.stderr)
     sys.exit(2)
-
-
-def _explained(
-    name: str, arguments: list[str], error: Exception, conf: Path
-) -> schemas.ConfigError:
-    """Hydra's complaint about the command line, as one line that names the key at fault."""
-    known = schemas.flatten(_plain(_compose(name, None, conf)))
-    for override in arguments:
-        key, _, value = override.lstrip("+~").partition("=")
-        if override.startswith("-") or key.split(".")[0] == "hydra":
-            continue
-        if options := _options(key, conf):
-            if value not in options:
-                return schemas.ConfigError(key, f"must be one of {', '.join(options)}", value)
-        elif key not in known:
-            return schemas.ConfigError(key, schemas.unknown_key(key, known), value)
-    shown = " ".join(argument for argument in arguments if "=" in argument or argument[0] != "-")
-    return schemas.ConfigError("overrides", str(error).splitlines()[0].rstrip("."), shown)
 
 
 def _options(group: str, conf: Path) -> list[str]:

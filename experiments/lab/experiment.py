@@ -5,7 +5,6 @@ progress, provenance, replot, what is printed, exit status.
 """
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ import numpy as np
 
 from experiments.lab import folders as places
 from experiments.lab import schema
+from experiments.lab.backend import started
 from experiments.lab.folders import Folders
+from experiments.lab.memory import Need, check_memory
 from experiments.lab.origin import Saved, check_saved, origin_of, remove_pieces
 from experiments.lab.progress import progress
 from experiments.lab.schedule import in_groups, run_all
@@ -166,6 +167,10 @@ class Experiment(Generic[C, P, R]):
         """What of the config decides the results: by default all fields with that role."""
         return schema.having(cfg, Role.SCIENCE, settled=settled)
 
+    def memory(self, cfg: C) -> Sequence[Need]:
+        """The largest things that a run holds at once; what can not fit is refused."""
+        return ()
+
     def tables(self, part: Part[P], cfg: C) -> Mapping[str, Collection[str]]:
         """Of tables of code, which entries this uses: {"experiments.registry:MODELS": ["toy"]}.
 
@@ -208,13 +213,17 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
     # All of them before anything is computed: what is refused is refused at once. A link to nothing
     # is somebody's file that is elsewhere now.
     saved = [
-        check_saved(experiment, part, cfg, path) if replot or os.path.lexists(path) else None
+        check_saved(experiment, part, cfg, path) if replot or places.is_there(path) else None
         for part, path in zip(parts, paths, strict=True)
     ]
     due = [found is None or found.results is None for found in saved]
-    places.check_writable(folders)
     sizes = [made.bytes() for made, is_due in zip(layouts, due, strict=True) if is_due and made]
     places.check_room(folders.results, 2 * sum(sizes))  # Pieces, and the file they end in.
+    if any(due):
+        _, backend = started(experiment, cfg)
+        if backend == "cpu":  # Of others it is not known how much memory they have.
+            check_memory(experiment.memory(cfg))
+    places.check_writable(folders)  # Last, for it makes them.
     status = 0
     for part, path, found, is_due in zip(parts, paths, saved, due, strict=True):
         if is_due:

@@ -1,5 +1,6 @@
 """Where a run reads and writes, and whether it can."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.lab.schema import ConfigError, Role, flatten, role_of
-from lora_theory.store.files import cut, writing
+from experiments.lab.values import in_bytes
+from lora_theory.store.files import WriteError, cut, writing
 
 
 class Folders(NamedTuple):
@@ -78,30 +80,49 @@ def tag(changed: dict[str, Any]) -> str:
     return f"{cut(name, 180)},{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, or a link to one that is elsewhere now.
+
+    Raises:
+        WriteError: there can be none, as where the name is too long.
+    """
+    with writing(path):
+        return path.is_symlink() or path.exists()
+
+
 def check_writable(places: Folders) -> None:
-    """Make the folders.
+    """Make the folders; none of them if one can not be made.
 
     Raises:
         WriteError: what would otherwise come after the work.
     """
-    for folder in places:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+    made: list[Path] = []
+    try:
+        for folder in places:
+            with writing(folder):
+                made += reversed([f for f in (folder, *folder.parents) if not is_there(f)])
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+    except WriteError:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def check_room(folder: Path, need: int) -> None:
-    """Refuse a disk that is known to be too full, before anything is computed.
+    """Refuse a disk that is known to be too full, before anything is computed or made.
 
     Raises:
         ConfigError: less than `need` bytes are free.
+        WriteError: there can be no such folder.
     """
-    free = shutil.disk_usage(folder).free
+    with writing(folder):
+        there = next(f for f in (folder, *folder.parents) if is_there(f))
+        free = shutil.disk_usage(there).free
     if need > free:
-        raise ConfigError(
-            "out", f"must have {need / 2**30:.1f} GiB free", f"{free / 2**30:.1f} GiB in {folder}"
-        )
+        raise ConfigError("out", f"must have {in_bytes(need)} free", f"{in_bytes(free)} in {there}")
 
 
 def shown(path: Path) -> str:

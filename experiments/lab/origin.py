@@ -1,11 +1,11 @@
 """Whose results are: what decides them now, and in what saved ones differ from that."""
 
-import os
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from experiments.lab import schema
+from experiments.lab.backend import started
 from experiments.lab.schema import Role, flatten
 from lora_theory.store.code import code_digest
 from lora_theory.store.files import ResultsError
@@ -23,10 +23,6 @@ R = TypeVar("R")
 # What computes a piece, and what makes the results of the pieces besides.
 _RUN = ("run", "start", "__init__", "__post_init__")
 _KEEP = (*_RUN, "keep")
-
-
-class BackendError(Exception):
-    """What computes (JAX, its devices) can not be started: one line."""
 
 
 class Saved(NamedTuple, Generic[R]):
@@ -51,18 +47,7 @@ def origin_of(
     Raises:
         BackendError: it can not be started.
     """
-    try:
-        chosen = experiment.start(cfg)
-        import jax
-
-        backend = jax.default_backend()
-    except RuntimeError as error:  # No such backend, too many devices.
-        raise BackendError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
-    except AssertionError as error:  # JAX's, of a backend that another library brings.
-        if (platforms := os.environ.get("JAX_PLATFORMS")) is None:
-            raise
-        line = f"JAX_PLATFORMS: must name a backend that is here (got {platforms}) {error}"
-        raise BackendError(line.rstrip()) from error
+    chosen, backend = started(experiment, cfg)
     config = _merged(experiment.science(cfg) | dict(part.config), chosen)
     versions = library_versions() | {"backend": backend}
     run, keep = (code_of(experiment, part, cfg, entries) for entries in (_RUN, _KEEP))

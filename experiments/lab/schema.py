@@ -22,8 +22,11 @@ class ConfigError(Exception):
     """A config that can not be run: one line with the field, what is allowed, and the value."""
 
     def __init__(self, field: str, allowed: str, value: Any):
-        super().__init__(f"{field}: {allowed} (got {shown(value)})")
+        super().__init__(field, allowed, value)  # From which a copy is made, or one elsewhere.
         self.field, self.allowed, self.value = field, allowed, value
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.allowed} (got {shown(self.value)})"
 
 
 class Role(enum.Enum):
@@ -354,7 +357,7 @@ def _value(hint: Any, metadata: Mapping[str, Any], value: Any, path: str) -> Any
     if "variants" in metadata:
         by_name = metadata["variants"]
         name = value["name"] if isinstance(value, Mapping) and "name" in value else None
-        if name not in by_name:
+        if not isinstance(name, str) or name not in by_name:
             raise ConfigError(f"{path}.name", f"must be one of {', '.join(by_name)}", name)
         return build(by_name[name], value, f"{path}.")
     if dataclasses.is_dataclass(hint):

@@ -82,4 +82,18 @@ def shown(value: Any) -> str:
         text = value if isinstance(value, str) and value else json.dumps(value, default=str)
     except ValueError:  # Python writes no integer of more than 4300 digits.
         text = "a number of thousands of digits"
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def in_bytes(count: int) -> str:
+    """A number of bytes, in the largest unit of which it is at least one.
+
+    >>> in_bytes(5), in_bytes(3 * 2**19), in_bytes(2**42)
+    ('5 bytes', '1.5 MiB', '4096.0 GiB')
+    """
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

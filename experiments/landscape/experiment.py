@@ -11,6 +11,7 @@ import numpy as np
 from experiments import registry
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
+from experiments.lab.memory import Need
 from experiments.lab.schema import (
     ConfigError,
     drawing,
@@ -148,8 +149,7 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
 
     def plan(self, cfg: LandscapeConfig) -> list[Part[Piece]]:
         """Cells in the order of the results' memory: seed, η_A, η_B."""
-        cells = cfg.grid.a.points * cfg.grid.b.points
-        size = max(1, min(cfg.engine.chunk, _PIECE_BYTES // (8 * (cfg.steps + 1))))
+        cells, size = cfg.grid.a.points * cfg.grid.b.points, _piece_cells(cfg)
         places = [
             (seed, start, min(start + size, cells))
             for seed in cfg.seeds
@@ -163,6 +163,13 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
             )
             for loss in cfg.loss
         ]
+
+    def memory(self, cfg: LandscapeConfig) -> list[Need]:
+        """What the engine holds for one piece."""
+        from experiments.landscape.memory import needs
+
+        devices = len(devices_of(cfg.engine))
+        return needs(cfg.model, cfg.task, cfg.engine, cfg.steps, _piece_cells(cfg), devices)
 
     def tables(self, part: Part[Piece], cfg: LandscapeConfig) -> Mapping[str, Collection[str]]:
         """What it uses of the registry's tables."""
@@ -261,6 +268,12 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
             report.lines(results, curve, plot.late, judge),
             {f"{self.name}_{part.name}": figure, f"{self.name}_{part.name}_judges": beside},
         )
+
+
+def _piece_cells(cfg: LandscapeConfig) -> int:
+    """How many cells a piece of work has."""
+    most = max(1, min(cfg.engine.chunk, _PIECE_BYTES // (8 * (cfg.steps + 1))))
+    return min(most, cfg.grid.a.points * cfg.grid.b.points)
 
 
 def rates(cfg: LandscapeConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,9 @@ import numpy as np
 from experiments import registry
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
+from experiments.lab.memory import Need
 from experiments.landscape.experiment import devices_of, drawn, policy_of
+from experiments.landscape.memory import needs
 from experiments.registry import ModelConfig
 from experiments.scaling import coordinates
 from experiments.scaling.config import (
@@ -79,6 +81,12 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
         ]
         parts.append(Part(CHECK, {CHECK: Check()}, {CHECK: schema.plain(cfg.coordinates)}))
         return [part for part in parts if cfg.part is None or part.name in cfg.part]
+
+    def memory(self, cfg: ScalingConfig) -> list[Need]:
+        """What the widest piece of the largest sweep holds."""
+        names = [part.name for part in self.plan(cfg) if part.name != CHECK]
+        each = [_needs(name, cfg) for name in names]
+        return max(each, key=lambda needs: sum(need.bytes for need in needs), default=[])
 
     def tables(
         self, part: Part[Piece | Check], cfg: ScalingConfig
@@ -222,6 +230,28 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
         if part.name == CHECK:
             return report.of_coordinates(results, self.name)
         return report.of_sweep(part.name, results, cfg, self.name)
+
+
+def _needs(name: str, cfg: ScalingConfig) -> list[Need]:
+    """What the engine holds for the widest piece of a sweep, by the fields of the sweep."""
+    sweep = cfg.sweeps[name]
+    model = registry.model_config(
+        sweep.model, init=sweep.init[0], weight=sweep.weight,
+        width=max(sweep.widths), rank=max(sweep.rank),
+    )  # fmt: skip
+    cells = len(plane_cells(sweep)) + len(line_cells(sweep))
+    devices = len(devices_of(cfg.engine))
+    fields = {
+        "model.width": f"sweeps.{name}.widths",
+        "model.rank": f"sweeps.{name}.rank",
+        "task.n_train": f"sweeps.{name}.task.n_train",
+        "task.n_test": f"sweeps.{name}.task.n_test",
+        "grid.points": f"sweeps.{name}.log2_a",
+    }
+    return [
+        need._replace(sides=[(fields.get(field, field), size) for field, size in need.sides])
+        for need in needs(model, sweep.task, cfg.engine, cfg.steps, cells, devices)
+    ]
 
 
 def model_of(sweep: SweepConfig, piece: Piece) -> ModelConfig:

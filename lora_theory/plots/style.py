@@ -13,7 +13,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lora_theory.store.files import atomic_write
 
+# Matplotlib's own settings first: a user's `matplotlibrc` draws no other figure.
 STYLE: Any = {
+    **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,

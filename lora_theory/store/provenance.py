@@ -3,11 +3,14 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from typing import Any, NamedTuple
 
 # Libraries whose version decides rounding.
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+# Flags of XLA that change no number: how many devices there are, and what is written down.
+_NO_NUMBERS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo_profile")
 
 
 class Provenance(NamedTuple):
@@ -91,9 +94,14 @@ def difference(asked: dict[str, Any], saved: Any, path: str = "") -> tuple[str, 
 def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide rounding; starts none of them.
 
+    Flags of XLA belong to them where they are set, but for those that change no number.
+
     >>> sorted(library_versions())[-1]
     'scipy'
     """
     major, minor, _ = platform.python_version_tuple()
     found = {"python": f"{major}.{minor}"}
-    return found | {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    found |= {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    rounding = " ".join(sorted(flag for flag in flags if not flag.startswith(_NO_NUMBERS)))
+    return found | ({"XLA_FLAGS": rounding} if rounding else {})

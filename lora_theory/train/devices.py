@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -19,6 +19,24 @@ _GATELESS_CELLS = 16
 # Bytes of features and gates of one accelerator batch.
 _BATCH_BYTES = 2**31
 _BATCH_CELLS = 1024
+# What the environment could change of the numbers; what XLA_FLAGS round is recorded instead.
+_PINNED: dict[str, Any] = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_default_matmul_precision": None,
+    "jax_default_device": None,
+    "jax_disable_jit": False,
+    "jax_disable_most_optimizations": False,
+    "jax_optimization_level": "UNKNOWN",  # JAX's word for XLA's own.
+    "jax_exec_time_optimization_effort": 0.0,
+    "jax_allow_f16_reductions": True,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_softmax_custom_jvp": False,
+    "jax_debug_nans": False,  # Diverged runs are results.
+    "jax_debug_infs": False,
+}
 
 
 class Policy(NamedTuple):
@@ -103,7 +121,7 @@ def resolve_policy(
     arguments.one_of("name", name, ("cores", "batch"))
     if name == "batch":
         fitting = _BATCH_BYTES // (16 * width * samples)
-        block = sample_block or samples
+        block = min(sample_block or samples, samples)
         return Policy(name, micro_batch or max(1, min(_BATCH_CELLS, fitting)), block)
     if not gate:
         micro_batch, sample_block = micro_batch or _GATELESS_CELLS, sample_block or samples
@@ -117,10 +135,9 @@ def resolve_policy(
 
 def pin_numerics() -> None:
     """Settings that change results are the project's, whatever the environment says of them."""
-    jax.config.update("jax_enable_x64", False)
-    jax.config.update("jax_default_prng_impl", "threefry2x32")
-    jax.config.update("jax_threefry_partitionable", True)
-    jax.config.update("jax_debug_nans", False)  # Diverged runs are results.
+    for name, value in _PINNED.items():
+        if name in jax.config.values:  # Not every version of JAX has all of them.
+            jax.config.update(name, value)
 
 
 def _cores() -> int:

@@ -434,7 +434,14 @@ def test_help_is_quick_and_starts_no_backend(user):
 
 
 # Each of them, unpinned, would change the bytes or end the run where a cell diverges.
-SETTINGS = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_DEBUG_NANS": "1"}
+SETTINGS = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_DEBUG_NANS": "1",
+    "JAX_RANDOM_SEED_OFFSET": "1",
+    "JAX_DISABLE_JIT": "1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+}
 
 
 def test_the_environment_does_not_change_the_results(reference, user, tmp_path):

@@ -1,10 +1,11 @@
 """Figures on disk: both kinds, whole, at the asked resolution, equal figures as equal bytes."""
 
+import matplotlib as mpl
 import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from lora_theory.plots.style import save
+from lora_theory.plots.style import STYLE, save
 
 
 def drawn(height=2.0):
@@ -37,3 +38,17 @@ def test_a_figure_that_can_not_be_drawn_leaves_the_old_one(tmp_path):
         save(broken, tmp_path / "a", dpi=50)
     assert path.read_bytes() == before
     assert {p.name for p in tmp_path.iterdir()} == {"a.png", "a.pdf"}
+
+
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
+    def styled(name):
+        with mpl.rc_context(STYLE):
+            figure = drawn()
+        return save(figure, tmp_path / name, dpi=50)
+
+    plain = styled("a")
+    with mpl.rc_context({"axes.facecolor": "red", "savefig.facecolor": "blue", "axes.grid": True}):
+        assert drawn().axes[0].get_facecolor()[:3] == (1, 0, 0)  # Control.
+        user = styled("b")
+    for left, right in zip(plain, user, strict=True):
+        assert left.read_bytes() == right.read_bytes()

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from lora_theory.store.provenance import Provenance, difference, library_versions
 
 
@@ -29,7 +31,8 @@ def test_the_digest_names_all_three():
         assert base.difference(other) is not None
 
 
-def test_versions_are_of_what_rounds_and_nothing_is_started(environment):
+def test_versions_are_of_what_rounds_and_nothing_is_started(environment, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
     assert set(library_versions()) == {"python", "jax", "jaxlib", "flax", "optax", "numpy", "scipy"}
     probe = (
         "import sys; from lora_theory.store.provenance import library_versions\n"
@@ -41,3 +44,25 @@ def test_versions_are_of_what_rounds_and_nothing_is_started(environment):
         [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "recorded"),
+    [
+        ("", None),
+        ("--xla_force_host_platform_device_count=8 --xla_dump_to=a", None),
+        (
+            "--xla_cpu_enable_fast_math=true  --xla_force_host_platform_device_count=8 "
+            "--xla_backend_optimization_level=0",
+            "--xla_backend_optimization_level=0 --xla_cpu_enable_fast_math=true",
+        ),
+    ],
+)
+def test_flags_of_xla_that_round_are_recorded_where_they_are_set(flags, recorded, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    plain = library_versions()
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    found = library_versions()
+    assert found == plain | ({} if recorded is None else {"XLA_FLAGS": recorded})
+    same = Provenance({}, found, "a").digest == Provenance({}, plain, "a").digest
+    assert same is (recorded is None)  # What a plain environment saved is resumed as before.

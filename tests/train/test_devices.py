@@ -44,16 +44,29 @@ def test_impossible_device_counts_are_refused(count):
     ("name", "wrong"),
     [
         ("jax_debug_nans", True),
+        ("jax_debug_infs", True),
         ("jax_default_prng_impl", "rbg"),
         ("jax_threefry_partitionable", False),
+        ("jax_random_seed_offset", 1),
+        ("jax_disable_jit", True),
+        ("jax_disable_most_optimizations", True),
+        ("jax_optimization_level", "O0"),
+        ("jax_default_matmul_precision", "bfloat16"),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_default_device", "cpu"),
     ],
 )
 def test_settings_that_change_results_are_pinned(name, wrong):
-    before = getattr(jax.config, name)
+    before = jax.config.values[name]
     jax.config.update(name, wrong)
     try:
-        assert getattr(jax.config, name) == wrong
+        assert jax.config.values[name] == wrong
         pin_numerics()
-        assert getattr(jax.config, name) == before
+        assert jax.config.values[name] == before
     finally:
         jax.config.update(name, before)
+
+
+@pytest.mark.parametrize("name", ["cores", "batch"])
+def test_no_pass_has_more_samples_than_there_are(name):
+    assert resolve_policy(8, 30, name=name, micro_batch=2, sample_block=31).sample_block == 30

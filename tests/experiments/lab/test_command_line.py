@@ -12,8 +12,8 @@ import study.sums
 from study.sums import Sums
 
 from experiments.lab import command_line
+from experiments.lab.backend import BackendError
 from experiments.lab.command_line import load, main
-from experiments.lab.origin import BackendError
 from experiments.lab.schema import ConfigError
 from lora_theory.store.files import WriteError
 
@@ -74,12 +74,63 @@ def test_a_script_anywhere_finds_its_config_and_the_common_ones(run, tmp_path):
         ("seeds=2,3", "-m"),
         ("--multirun", "seeds=2,3"),
         ("hydra.mode=MULTIRUN", "seeds=2,3"),
+        ("+hydra.mode='MULTIRUN'", "seeds=2,3"),
+        ("size=4", "-m", "seeds=2,3"),
     ],
 )
 def test_a_multirun_gives_every_job_a_folder(flags, run_here, tmp_path):
     status, _, errors = run_here(*flags, "signs=plus")
     assert (status, errors) == (0, "")
-    assert files(tmp_path / "out") == {f"seeds={s}/results/sums/plus.npz" for s in (2, 3)}
+    also = ",size=4" if "size=4" in flags else ""
+    assert files(tmp_path / "out") == {f"seeds={s}{also}/results/sums/plus.npz" for s in (2, 3)}
+
+
+def test_a_folder_for_sweeps_is_where_the_user_says(run_here, tmp_path):
+    status, *_ = run_here("-m", "seeds=2", "signs=plus", f"hydra.sweep.dir={tmp_path / 'mine'}")
+    assert (status, [p.name for p in (tmp_path / "mine").iterdir()]) == (0, ["multirun.yaml"])
+
+
+# Arguments, and what is printed.
+SHOWN = {
+    "--info": "Config search path",
+    "--info config seeds=7": "seeds: 7",
+    "seeds=7 --cfg job threads=1": "seeds: 7",
+    "-c=job seeds=7": "seeds: 7",
+    "--hydra-help seeds=7": "Hydra",
+    "--help seeds=7": "seeds: 7",
+    "--version seeds=7": "Hydra",
+}
+
+
+def test_flags_and_overrides_come_in_any_order(environment, tmp_path):
+    """In one process of their own, for Hydra's log keeps the first stream that it finds."""
+    program = (
+        "import sys; from study.sums import Sums, main\n"
+        "for line in sys.argv[1:]:\n"
+        "    sys.argv[1:] = line.split()\n"
+        "    try: main(Sums())\n"
+        "    except SystemExit as stop: assert not stop.code, line\n"
+        "    print('<end>')"
+    )
+    done = in_python(program, environment, tmp_path, *SHOWN)
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = done.stdout.split("<end>")[:-1]
+    for (line, said), text in zip(SHOWN.items(), printed, strict=True):
+        assert said in text, line
+    assert not list(tmp_path.iterdir())
+
+
+def in_python(program, environment, cwd, *arguments):
+    """A program that knows `study`, in a process of its own."""
+    path = os.pathsep.join((str(SCRIPT.parents[1]), str(command_line.ROOT)))
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=environment | {"PYTHONPATH": path},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,24 +148,73 @@ def test_a_multirun_gives_every_job_a_folder(flags, run_here, tmp_path):
         (["-x"], "error: -x: must be one of"),
         (["-m", "seeds=2,-1"], "error: seeds: must be"),
         (["hydra.mode=MULTIRUN", "seeds=2,-1"], "error: seeds: must be"),
+        (["hydra.mode='MULTIRUN'", "seeds=2,-1"], "error: seeds: must be"),
+        (["++hydra.mode=MULTIRUN", "seeds=2,-1"], "error: seeds: must be"),
+        (["hydra/launcher=nowhere", "-m", "seeds=2"], "error: overrides: In 'hydra/config': Could"),
+        (["--cfg"], "error: --cfg: must be followed by one of job, hydra, all (got nothing)"),
+        (["--info=job"], "error: --info: must be followed by one of all, config"),
+        ([""], "error: overrides: must be key=value"),
+        (["out=oü"], "error: out: can not be read; letters as ( or ü need quotes, as in 'out=\"…"),
+        (["out=x(1)"], "error: out: can not be read; letters as ( or ü need quotes"),
+        (["signs=a\nb"], "error: signs: can not be read; letters as ( or ü need quotes"),
+        (["signs='a\nb'"], "error: signs: must be plus, minus, or a list of them (got a\\nb)"),
+        (["out=" + "a" * 300], "error: out: File name too long: "),
+        (["unit=${oc.env:LAB_SECRET}"], "error: unit: must be null or an integer from 1 to 10 (got "
+         "${oc.env:LAB_SECRET})"),
         (["replot=true"], "error: "),
         (["size=1e400"], "error: size: must be an integer"),
         ([f"size={'9' * 5000}"], "error: "),
         ([f"wait=1{'0' * 400}"], "error: wait: must be between 0 and 1"),
     ],
 )  # fmt: skip
-def test_what_a_user_gets_wrong_is_one_line_and_status_2(overrides, said, run_here, tmp_path):
+def test_what_a_user_gets_wrong_is_one_line_and_status_2(
+    overrides, said, run_here, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LAB_SECRET", "of nobody's concern")
     status, printed, errors = run_here(*overrides)
     assert (status, printed, errors.count("\n")) == (2, "", 1), errors
     assert errors.startswith(said)
+    assert "concern" not in errors
     assert not files(tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_backend_that_is_not_there_is_one_line(run, tmp_path):
-    done = run(JAX_PLATFORMS="cuda")
+def test_quotes_take_any_letter(run_here, tmp_path):
+    out = tmp_path / "oü (1)\n~"
+    assert run_here(f'out="{out}"', "signs=plus")[0] == 0
+    assert files(out) == {"results/sums/plus.npz"}
+
+
+# What the environment says, and how the line begins.
+WRONG = {
+    ("JAX_PLATFORMS", "cuda"): "",
+    ("JAX_ENABLE_X64", "maybe"): "JAX can not be started: invalid truth value 'maybe'",
+}
+
+
+def test_a_terminal_of_few_letters_and_a_backend_for_figures_are_no_errors(environment, tmp_path):
+    """Both streams; in a process of its own, for it is about its streams."""
+    program = (
+        "import sys; from study.sums import Sums, main\n"
+        "report = Sums.report\n"
+        "def said(*of):\n"
+        "    print('note: \\u03bb', file=sys.stderr)\n"
+        "    return report(*of)._replace(lines=['\\u03b7_A = \\u221e'])\n"
+        "Sums.report = said\n"
+        "main(Sums())"
+    )
+    few = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "MPLBACKEND": "nowhere"}
+    done = in_python(program, environment | few, tmp_path, "signs=plus", f"out={tmp_path}")
+    assert (done.returncode, done.stderr) == (0, "note: \\u03bb\n")
+    assert done.stdout.startswith("\\u03b7_A = \\u221e\n")
+
+
+@pytest.mark.parametrize("setting", WRONG)
+def test_a_backend_that_does_not_start_is_one_line(setting, run, tmp_path):
+    done = run(**dict([setting]))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert done.stderr.startswith("error: ")
-    assert not files(tmp_path)
+    assert done.stderr.startswith(f"error: {WRONG[setting]}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_can_not_be_written_is_one_line(run, tmp_path):
@@ -197,15 +297,17 @@ def test_a_config_that_is_not_there_or_broken_is_named(
     assert line.startswith("error: " + said.format(folder=folder))
 
 
-@pytest.mark.parametrize("method", ["run", "report", "plan"])
-@pytest.mark.parametrize("error", [RuntimeError, AssertionError, OSError, ValueError])
+@pytest.mark.parametrize("method", ["run", "report", "plan", "start"])
+@pytest.mark.parametrize(
+    "error", [RuntimeError, NotImplementedError, AssertionError, OSError, ValueError]
+)
 def test_errors_of_an_experiments_own_code_keep_their_traceback(
     method, error, tmp_path, monkeypatch
 ):
     def fails(self, *arguments):
         raise error("mine")
 
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(sys, "argv", ["sums", "signs=plus", f"out={tmp_path}"])
     with pytest.raises(error, match="mine"):
         main(type("Failing", (Sums,), {method: fails, "__module__": Sums.__module__})())
@@ -228,8 +330,19 @@ def test_what_is_the_machines_is_one_line(error, said, capsys):
     assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
-def test_a_reader_who_has_gone_is_no_error(environment, tmp_path):
-    line = f"{sys.executable} {SCRIPT} out={tmp_path} 2> {tmp_path}/said | true"
+@pytest.mark.parametrize("arguments", ["out={}", "--help"])
+def test_a_reader_who_has_gone_is_no_error(arguments, environment, tmp_path):
+    line = f"{sys.executable} {SCRIPT} {arguments.format(tmp_path)} 2> {tmp_path}/said | true"
     line += "; echo ${PIPESTATUS[0]}"
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True)
     assert (done.stdout, (tmp_path / "said").read_text()) == ("141\n", "")
+
+
+def test_an_installation_without_configs_is_named(started, tmp_path, monkeypatch):
+    monkeypatch.setattr(command_line, "CONF", tmp_path / "conf")
+    status, line = started(Sums())
+    assert (status, line) == (
+        2,
+        f"error: {tmp_path}/conf: no configs here; run it in a checkout, or install one with "
+        "pip install -e\n",
+    )

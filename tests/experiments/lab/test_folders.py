@@ -1,11 +1,14 @@
 """Folders follow from roles alone."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from experiments.lab import folders as folders_of
 from experiments.lab.folders import Folders, check_room, check_writable, folders, tag
 from experiments.lab.schema import ConfigError, Role
+from lora_theory.store.files import WriteError
 
 ROLES = {
     "seeds": Role.SCIENCE,
@@ -90,7 +93,30 @@ def test_a_folder_that_can_not_be_written_is_found_before_the_work(tmp_path):
         check_writable(Folders(tmp_path / "file" / "results", tmp_path / "figures"))
 
 
+def test_folders_that_were_made_for_nothing_are_removed(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError):
+        check_writable(Folders(tmp_path / "new" / "results", tmp_path / "file" / "figures"))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 def test_room_is_checked_in_bytes(tmp_path):
     check_room(tmp_path, 1000)
     with pytest.raises(ConfigError, match=r"^out: must have 931322574\.6 GiB free \(got .* GiB in"):
         check_room(tmp_path, 10**18)
+
+
+def test_a_full_disk_is_said_in_a_unit_that_shows_it_and_makes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders_of.shutil, "disk_usage", lambda path: Full(100, 100, 70))
+    with pytest.raises(ConfigError) as caught:
+        check_room(tmp_path / "a/b", 3 * 2**20)
+    assert str(caught.value).startswith("out: must have 3.0 MiB free (got 70 bytes in /")
+    assert not list(tmp_path.iterdir())
+
+
+class Full(NamedTuple):
+    """What `shutil.disk_usage` gives."""
+
+    total: int
+    used: int
+    free: int

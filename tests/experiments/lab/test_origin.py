@@ -11,11 +11,12 @@ from study.sums import Sums, SumsConfig
 
 from experiments.lab import experiment as lab
 from experiments.lab import origin, schema
+from experiments.lab.backend import BackendError
 from experiments.lab.command_line import load
 from experiments.lab.experiment import Part, conduct
 from experiments.lab.folders import Folders
-from experiments.lab.origin import BackendError
-from experiments.lab.schema import drawing, science
+from experiments.lab.memory import Need
+from experiments.lab.schema import ConfigError, drawing, science
 from lora_theory.store.dataset import Results
 from lora_theory.store.files import ResultsError
 from lora_theory.store.pieces import Pieces
@@ -257,6 +258,33 @@ def test_a_backend_that_does_not_start_is_a_line(error, folders, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(BackendError, match=r"\A[^\n]*(Unknown backend|got cuda)"):
         conduct(Failing(), config(), folders)
+
+
+@pytest.mark.parametrize("unit", [3, 1])
+def test_what_the_machine_would_decide_otherwise_is_refused_before(unit, folders):
+    """Its results would be of another config for ever."""
+
+    class Other(Sums):
+        def start(self, cfg):
+            return {"unit": 1}
+
+    if unit == 1:  # Control.
+        conduct(Other(), config("unit=1", "signs=plus"), folders)
+        return
+    with pytest.raises(ConfigError, match=r"^unit: must be null or 1 here \(got 3\)$"):
+        conduct(Other(), config("unit=3", "signs=plus"), folders)
+    assert not folders.results.exists()
+    assert not folders.figures.exists()
+
+
+def test_what_can_not_fit_in_memory_is_refused_before(folders):
+    class Large(Sums):
+        def memory(self, cfg):
+            return [Need("sums", [("size", 10**12), ("seeds", 10**6)]), Need("b", [("size", 1)])]
+
+    with pytest.raises(ConfigError, match=r"^size: must fit in memory: sums would take 37252"):
+        conduct(Large(), config("signs=plus"), folders)
+    assert not folders.results.exists()
 
 
 def test_two_parts_of_one_name_are_a_mistake(folders):

@@ -1,7 +1,9 @@
 """Schemas: every field has a role; what is allowed is said in one line; seeds in three forms."""
 
+import copy
 import dataclasses
 import json
+import pickle
 from typing import Literal
 
 import pytest
@@ -277,3 +279,11 @@ def test_anything_is_a_config_or_one_line(value, key):
         assert said.startswith(key)
         return
     assert json.dumps(having(cfg, Role.SCIENCE))
+
+
+def test_an_error_comes_through_copies_and_other_processes():
+    error = ConfigError("steps", "must be at most 3", [4])
+    for same in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert type(same) is ConfigError
+        assert str(same) == str(error) == "steps: must be at most 3 (got [4])"
+        assert (same.field, same.allowed, same.value) == ("steps", "must be at most 3", [4])

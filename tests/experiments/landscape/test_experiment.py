@@ -5,7 +5,9 @@ import pytest
 
 from experiments.fig2 import Fig2
 from experiments.lab.command_line import load
-from experiments.lab.schema import Role, roles
+from experiments.lab.experiment import conduct
+from experiments.lab.folders import Folders
+from experiments.lab.schema import ConfigError, Role, roles
 from experiments.landscape.experiment import LandscapeConfig, cells, rates
 
 
@@ -34,3 +36,27 @@ def test_what_judges_decides_no_result():
     found = roles(LandscapeConfig)
     judging = {role for name, role in found.items() if name.startswith(("judge.", "plot."))}
     assert judging == {Role.DRAWING}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.width=1000000", "model.inputs=1000000"], "model.width: must fit in memory: W_in"),
+        (["model.weight=random", "model.width=1000000"], r"model.width: must fit in memory: W\*"),
+        (["task.n_train=10000000", "model.width=10000"], "task.n_train: must fit in memory: the f"),
+        (["engine.micro_batch=1000000", "model.width=10000"], "engine.micro_batch: must fit in m"),
+        (["steps=1000000000", "grid.points=1", "seeds=1", "plot.late=1"], "(steps: must fit|out:)"),
+        (["engine.sample_block=1101"], "engine.sample_block: must be null or 1100 here"),
+        (["engine.devices=1024"], "engine.devices: must be at most"),
+    ],
+)  # fmt: skip
+def test_what_can_not_run_here_is_refused_before_a_folder_is_made(overrides, said, tmp_path):
+    cfg = load("fig2", LandscapeConfig, overrides)
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        conduct(Fig2(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_papers_figure_needs_no_memory_to_speak_of():
+    cfg = load("fig2", LandscapeConfig)
+    assert sum(need.bytes for need in Fig2().memory(cfg)) < 2**25

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from sweeps import small
 
+from experiments.lab import memory
+from experiments.lab.experiment import conduct
+from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError, Role, having, roles
 from experiments.scaling.config import (
     ScalingConfig,
@@ -15,6 +18,7 @@ from experiments.scaling.config import (
     plane_cells,
     rates,
 )
+from experiments.width import Width
 
 
 def test_rates_are_exact_powers_of_2_and_0():
@@ -99,3 +103,20 @@ def test_a_sweep_that_can_not_be_run_or_judged_is_refused_before(name):
 def test_what_would_fail_late_or_mislead_is_refused(overrides, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         small(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("sweeps.two_layer.task.n_train=10000000", "sweeps.two_layer.task.n_train"),
+        ("sweeps.two_layer.widths=[64,128,1000000]", "sweeps.two_layer.widths"),
+        ("engine.micro_batch=1000000", "engine.micro_batch"),
+    ],
+)
+def test_what_can_not_fit_in_memory_is_refused_by_its_field(override, field, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 2**28)
+    cfg = small("part=[two_layer]", override)
+    with pytest.raises(ConfigError, match=f"^{field}: must fit in memory"):
+        conduct(Width(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
+    assert not list(tmp_path.iterdir())
+    assert sum(need.bytes for need in Width().memory(small())) < 2**25  # Control.

@@ -1,0 +1,39 @@
+"""Memory: what there is, what is needed, and the field that is named."""
+
+import pytest
+
+from experiments.lab import memory
+from experiments.lab.memory import Need, available, check_memory
+from experiments.lab.schema import ConfigError
+
+WIDE = Need("features", [("width", 2**10), ("samples", 2**4)])  # 64 KiB.
+MANY = Need("gates", [("runs", 2**3), ("width", 2**10)], copies=2)  # 64 KiB.
+
+
+def test_all_of_them_together_have_to_fit(monkeypatch):
+    assert (WIDE.bytes, MANY.bytes) == (2**16, 2**16)
+    monkeypatch.setattr(memory, "available", lambda: 2**17)
+    check_memory([])
+    check_memory([WIDE])
+    said = r"^width: must fit in memory: features would take 64\.0 KiB of the 128\.0 KiB available"
+    with pytest.raises(ConfigError, match=said + r" \(got 1024\)$"):
+        check_memory([WIDE, MANY])
+
+
+def test_where_it_is_not_known_nothing_is_refused(monkeypatch, tmp_path):
+    monkeypatch.delattr(memory.os, "sysconf")
+    assert available(tmp_path / "nothing") is None
+    monkeypatch.setattr(memory, "available", lambda: None)
+    check_memory([WIDE, WIDE._replace(copies=10**12)])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "MemTotal: 3 kB\n", "MemAvailable:\n", "MemAvailable: x kB\n"]
+)
+def test_what_is_available_is_read_or_all_there_is(text, tmp_path, monkeypatch):
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:       9 kB\nMemAvailable:   5 kB\n")
+    assert available(file) == 5 * 1024
+    file.write_text(text)
+    monkeypatch.setattr(memory.os, "sysconf", {"SC_PHYS_PAGES": 3, "SC_PAGE_SIZE": 4096}.get)
+    assert available(file) == 3 * 4096
