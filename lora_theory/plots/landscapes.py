@@ -80,7 +80,7 @@ def figure2(
     """
     last = data.step.size - 1
     late = arguments.integer("late", late, 1, last)
-    early = min(arguments.integer("early", early, 0, last), late)
+    early = min(arguments.integer("early", early, 0), late)
     for name, cap in (("early_cap", early_cap), ("late_cap", late_cap)):
         if cap is not None:
             arguments.positive(name, cap)
