@@ -47,6 +47,7 @@ def test_what_judges_decides_no_result():
         (["engine.micro_batch=1000000", "model.width=10000"], "engine.micro_batch: must fit in m"),
         (["steps=1000000000", "grid.points=1", "seeds=1", "plot.late=1"], "(steps: must fit|out:)"),
         (["engine.sample_block=1101"], "engine.sample_block: must be null or 1100 here"),
+        (["seeds=1000000"], r"seeds: must leave at most 1000000 pieces of work \(got 17000000\)"),
         (["engine.devices=1024"], "engine.devices: must be at most"),
     ],
 )  # fmt: skip
