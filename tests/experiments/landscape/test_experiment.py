@@ -56,8 +56,3 @@ def test_what_can_not_run_here_is_refused_before_a_folder_is_made(overrides, sai
     with pytest.raises(ConfigError, match=f"^{said}"):
         conduct(Fig2(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_papers_figure_needs_no_memory_to_speak_of():
-    cfg = load("fig2", LandscapeConfig)
-    assert sum(need.bytes for need in Fig2().memory(cfg)) < 2**25
