@@ -25,8 +25,8 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         ConfigError: a flag that is not known, or without its value.
 
-    >>> split(["seeds=3", "-m", "--cfg", "job", "steps=1"])
-    (['-m', '--cfg=job'], ['seeds=3', 'steps=1'])
+    >>> split(["seeds=3", "--resolve", "--cfg", "job", "steps=1"])
+    (['--resolve', '--cfg=job'], ['seeds=3', 'steps=1'])
     """
     flags, overrides, left = [], [], list(arguments)
     while left:
@@ -46,6 +46,11 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             if value not in choices:
                 raise ConfigError(flag, f"must be followed by one of {', '.join(choices)}", value)
             flags.append(f"{'--info' if choices is _INFO else '--cfg'}={value}")
+    modes = [f for f in flags if f in MULTIRUN or f.startswith(("--cfg", "--info"))]
+    if len({"-m" if f in MULTIRUN else f.partition("=")[0] for f in modes}) > 1:
+        raise ConfigError(modes[-1], f"must be given without {modes[0]}", modes[-1])
+    if "--resolve" in flags and not any(f.startswith(("--cfg", "--help", "-h")) for f in flags):
+        raise ConfigError("--resolve", "must be given with --cfg", "--resolve")
     return flags, overrides
 
 

@@ -76,12 +76,15 @@ def run_command(
         with _one_line_errors():  # Here as well: Hydra would print what passes through it.
             command(_built(schema, cfg), _folders(name, schema, cfg, conf))
 
+    several = False
     with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
         _check_conf(name, conf)
         flags, overrides = typed.split(sys.argv[1:])
         try:
             given = typed.parsed(overrides)
-            if typed.MULTIRUN & {*flags} or typed.says(given, "hydra.mode") == "MULTIRUN":
+            mode = typed.says(given, "hydra.mode")
+            several = bool(typed.MULTIRUN & {*flags}) or mode == "MULTIRUN"
+            if several:
                 for job in typed.jobs(given):  # A wrong one is refused before the first one runs.
                     load(name, schema, job, conf)
             more = _search_path(conf)
@@ -91,8 +94,9 @@ def run_command(
             own = [] if "--hydra-help" in flags else overrides
             sys.argv[1:] = [*own, *more, *flags]
             entry()
-        except (HydraException, OmegaConfBaseException) as error:
-            if composed:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            # A job that ran elsewhere may end in any ValueError of its own.
+            if composed or (several and isinstance(error, ValueError)):
                 raise
             known = schemas.flatten(_plain(_compose(name, None, conf)))
             options = functools.partial(_options, conf=conf)

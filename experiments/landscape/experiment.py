@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lora_theory.train.sweep import Problem
 
 _PIECE_BYTES = 2**26  # No piece holds more, however many steps there are.
+_MOST_PIECES = 10**6  # Each is a file for a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +151,8 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
     def plan(self, cfg: LandscapeConfig) -> list[Part[Piece]]:
         """Cells in the order of the results' memory: seed, η_A, η_B."""
         cells, size = cfg.grid.a.points * cfg.grid.b.points, _piece_cells(cfg)
+        if (count := len(cfg.seeds) * math.ceil(cells / size)) > _MOST_PIECES:
+            raise ConfigError("seeds", f"must leave at most {_MOST_PIECES} pieces of work", count)
         places = [
             (seed, start, min(start + size, cells))
             for seed in cfg.seeds

@@ -36,6 +36,7 @@ _PINNED: dict[str, Any] = {
     "jax_softmax_custom_jvp": False,
     "jax_debug_nans": False,  # Diverged runs are results.
     "jax_debug_infs": False,
+    "jax_transfer_guard": "allow",
 }
 
 

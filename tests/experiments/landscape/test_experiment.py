@@ -47,6 +47,7 @@ def test_what_judges_decides_no_result():
         (["engine.micro_batch=1000000", "model.width=10000"], "engine.micro_batch: must fit in m"),
         (["steps=1000000000", "grid.points=1", "seeds=1", "plot.late=1"], "(steps: must fit|out:)"),
         (["engine.sample_block=1101"], "engine.sample_block: must be null or 1100 here"),
+        (["seeds=1000000"], r"seeds: must leave at most 1000000 pieces of work \(got 17000000\)"),
         (["engine.devices=1024"], "engine.devices: must be at most"),
     ],
 )  # fmt: skip
@@ -55,8 +56,3 @@ def test_what_can_not_run_here_is_refused_before_a_folder_is_made(overrides, sai
     with pytest.raises(ConfigError, match=f"^{said}"):
         conduct(Fig2(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_papers_figure_needs_no_memory_to_speak_of():
-    cfg = load("fig2", LandscapeConfig)
-    assert sum(need.bytes for need in Fig2().memory(cfg)) < 2**25
