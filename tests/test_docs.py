@@ -117,7 +117,7 @@ def test_a_new_model_and_a_new_optimizer_train_in_figure_2(grown, tmp_path, envi
 
 def test_a_new_claim_is_measured_and_its_control_caught(grown, tmp_path, environment):
     done = run(
-        grown, "-m", "experiments.claims", "only=[tanh-lazy-rows]", "widths=[64,256,1024]",
+        grown, "-m", "experiments.claims", "only=[tanh-lazy-rows]", "widths=[32,128,512]",
         "seeds.tanh=1000", "dpi=40", f"out={tmp_path}", environment=environment,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,14 +2,23 @@
 
 import ast
 import importlib
+import pickle
 import shutil
 import subprocess
 import sys
+from copy import copy as copied
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 import lora_theory
+from experiments.lab.backend import BackendError
+from experiments.lab.command_line import ConfError
+from experiments.lab.schema import ConfigError
+from lora_theory.store.files import ResultsError, WriteError
+from lora_theory.theory.exponents import RuleError
+from lora_theory.train.epsilon import EpsilonError
 
 ROOT = Path(__file__).parents[1]
 STUB = ast.parse((ROOT / "lora_theory" / "__init__.pyi").read_text())
@@ -122,3 +131,12 @@ def test_the_tests_mirror_the_modules():
             beside = ROOT / "tests" / home / inside.parent / f"test_{inside.name}.py"
             whole = ROOT / "tests" / home / f"test_{inside.parent}.py"
             assert beside.exists() or whole.exists(), f"{package}/{inside}.py has no tests"
+
+
+@pytest.mark.parametrize("error", [
+    ConfigError("a", "must be b", 3), ConfError("a"), BackendError("a"), ResultsError("a"),
+    WriteError(28, "No space left", "a"), EpsilonError("a"), RuleError("a"),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+def test_errors_cross_from_one_process_to_another(error):
+    for same in (pickle.loads(pickle.dumps(error)), copied(error), deepcopy(error)):
+        assert (type(same), str(same), vars(same)) == (type(error), str(error), vars(error))

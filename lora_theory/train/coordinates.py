@@ -127,7 +127,7 @@ def coordinate_check(
     ...     data = linear_task(n, 1, 1, key=key)
     ...     return LinearToy(n, init="A", key=key), data.x_train, data.y_train
     >>> sgd = functools.partial(lora_plus, base=optax.sgd)
-    >>> table = coordinate_check(setup, sgd, lambda n: (0.5 / n, 0.5), [64, 256, 1024], seeds=4)
+    >>> table = coordinate_check(setup, sgd, lambda n: (0.5 / n, 0.5), [16, 32, 64], seeds=4)
     >>> str(table.slope("delta1", 1))  # B = 0: A does not move at first
     'identically zero'
     """
@@ -166,7 +166,7 @@ def coordinate_checks(
     Returns:
         A table for each variant.
 
-    >>> import functools, optax
+    >>> import functools, optax, jax.numpy as jnp
     >>> from lora_theory import LinearToy, linear_task, lora_plus
     >>> def setup(n, key):
     ...     data = linear_task(n, 1, 1, key=key)
@@ -174,8 +174,8 @@ def coordinate_checks(
     >>> sgd = functools.partial(lora_plus, base=optax.sgd)
     >>> rates = lambda n: (0.5 / n, 0.5)
     >>> variants = [Variant(rates, lambda n: (1, 0)), Variant(rates, lambda n: (1, 1))]
-    >>> tables = coordinate_checks(setup, sgd, variants, [64, 128, 256], seeds=4, steps=1)
-    >>> [table.slope("delta1", 1).zero for table in tables]
+    >>> tables = coordinate_checks(setup, sgd, variants, [64], seeds=4, steps=1)
+    >>> [bool((table.logs["delta1"] == -jnp.inf).all()) for table in tables]
     [True, False]
     """
     widths, steps = checked_widths(widths), arguments.integer("steps", steps)

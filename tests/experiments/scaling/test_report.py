@@ -8,6 +8,8 @@ from experiments.scaling import report
 from experiments.scaling.verdicts import Verdict
 
 CFG = small()
+# Where what is looked at are words and not intervals: the fewest draws that are allowed.
+FEW = small("decide.confidence=0.5", "decide.resamples=20")
 
 
 def said(data, name="two_layer", cfg=CFG):
@@ -33,7 +35,7 @@ def test_a_run_says_what_decides_and_marks_the_primary_endpoint(finished):
 
 
 def test_another_sweep_has_no_primary_endpoint():
-    text = said(known(widths=(16, 32, 64), seeds=(6, 6, 6)), name="two_layer_one_sided")
+    text = said(known(widths=(16, 32, 64), seeds=(6, 6, 6)), name="two_layer_one_sided", cfg=FEW)
     assert "collapse c_a" in text
     assert "PRIMARY" not in text
 
@@ -65,17 +67,18 @@ def test_a_width_of_which_all_diverged_is_a_named_gap_and_the_others_stay():
 
     widths, seeds = (16, 32, 64, 128), (8, 8, 8, 8)
     whole, broken = known(widths=widths, seeds=seeds), known(widths=widths, seeds=seeds, change=gap)
-    text = said(broken)
+    text = said(broken, cfg=FEW)
     for start in ("η_A*", "η_B*", "λ*", "shared η*"):
         assert "n = 2^5 left out: all diverged" in decisive(text, start)
     for start in ("collapse c_a", "collapse c_b"):
         assert "n = 2^5 left out: all diverged" in lines_of(text, start)[-1]
     assert "n = 16, 32, 64, 128" in text
-    assert "left out" not in said(whole)
+    unbroken = said(whole, cfg=FEW)
+    assert "left out" not in unbroken
     # Nothing else is lost: every width that trained has the optimum that it had.
     rows = []
-    for data in (whole, broken):
-        (row,) = (x for x in lines_of(said(data), "η_A*") if "t = " not in x and "[" not in x)
+    for printed in (unbroken, text):
+        (row,) = (x for x in lines_of(printed, "η_A*") if "t = " not in x and "[" not in x)
         rows.append(row.replace("η_A*", "").split(")"))
     assert [cell for k, cell in enumerate(rows[0]) if k != 1] == [
         cell for k, cell in enumerate(rows[1]) if k != 1
@@ -84,7 +87,7 @@ def test_a_width_of_which_all_diverged_is_a_named_gap_and_the_others_stay():
 
 
 def test_a_sweep_of_which_everything_diverged_is_reported_and_not_a_traceback():
-    text = said(known(widths=(16, 32, 64), seeds=(6, 6, 6), change=lambda at: at * np.nan))
+    text = said(known(widths=(16, 32, 64), seeds=(6, 6, 6), change=lambda at: at * np.nan), cfg=FEW)
     for line in lines_of(text, "η_A*"):
         if "t = 10" in line:
             assert "no fit" in line
@@ -94,14 +97,16 @@ def test_a_sweep_of_which_everything_diverged_is_reported_and_not_a_traceback():
 
 
 def test_two_widths_have_no_fit_and_say_so():
-    text = said(known(widths=(16, 64), seeds=(6, 6)))
+    text = said(known(widths=(16, 64), seeds=(6, 6)), cfg=FEW)
     lines = [line for line in lines_of(text, "η_A*") if "t = 10" in line]
     assert lines
     assert all("2 widths, a fit needs 3" in line for line in lines)
 
 
 def test_a_line_alone_is_reported():
-    text = said(known((-0.5, -0.5), plane=False, optimizer="sign", init="A"), name="layer_sign")
+    text = said(
+        known((-0.5, -0.5), plane=False, optimizer="sign", init="A"), name="layer_sign", cfg=FEW
+    )
     assert "shared η*" in text
     assert "η_A ∝ 1/n" not in text
     assert "gain of two rates" not in text
