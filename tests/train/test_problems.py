@@ -17,7 +17,7 @@ from lora_theory.train.problems import Problem, check_problem, check_run, checke
 from lora_theory.train.sweep import sweep_cells
 
 KEY = jax.random.key(0)
-DATA = Data(jnp.ones((4, 6)), jnp.ones(6), jnp.ones((4, 3)), jnp.ones(3))
+DATA = Data(*(jnp.asarray(np.ones(shape, "float32")) for shape in ((4, 6), 6, (4, 3), 3)))
 
 
 class Net(nnx.Module):
@@ -84,25 +84,25 @@ def bias():
 
 MODELS = {
     "no factor": (
-        nnx.Linear(4, 4, rngs=nnx.Rngs(0)),
+        lambda: nnx.Linear(4, 4, rngs=nnx.Rngs(0)),
         "problem: the model must have features",
     ),
-    "no readout": (NoReadout(), r"problem: the model must have readout\(\) .got NoReadout"),
+    "no readout": (NoReadout, r"problem: the model must have readout\(\) .got NoReadout"),
     "an adapter within features": (
-        InFeatures(),
+        InFeatures,
         "problem: features must not use what is trained, .* move lora.lora_a into readout",
     ),
     "one of two within features": (
-        InBoth(first=second()),
+        lambda: InBoth(first=second()),
         "problem: features must not use .* move first.lora_a into readout",
     ),
-    "an adapter that nothing uses": (Unused(), "problem: readout must use lora.lora_a, which"),
+    "an adapter that nothing uses": (Unused, "problem: readout must use lora.lora_a, which"),
     "a bias beside factors": (
-        Biased(bias=bias()),
+        lambda: Biased(bias=bias()),
         "trainable: must be given, since bias is a parameter too: nnx.LoRAParam trains",
     ),
     "an output of another shape": (
-        Column(),
+        Column,
         r"problem: readout must give one output a sample, \(6,\) .got \(6, 1\)",
     ),
 }
@@ -112,7 +112,7 @@ MODELS = {
 def test_models_that_would_not_train_as_they_look_are_refused(name):
     model, message = MODELS[name]
     with pytest.raises(ValueError, match=message):
-        check_problem(Problem(model, DATA), 0, None)
+        check_problem(Problem(model(), DATA), 0, None)
 
 
 def test_no_factor_at_all_is_refused():
@@ -137,25 +137,25 @@ def test_a_bias_is_frozen_or_trained_as_is_said(trainable):
 @pytest.mark.parametrize(
     "model",
     [
-        Net(),
-        LinearToy(4, init="A", key=KEY),
-        LayerToy(4, 2, init="B", key=KEY),
-        FeatureLayerToy(4, 8, 2, init="A", key=KEY),
-        TwoLayerToy(4, 8, 2, weight="random", init="A", key=KEY),
+        Net,
+        lambda: LinearToy(4, init="A", key=KEY),
+        lambda: LayerToy(4, 2, init="B", key=KEY),
+        lambda: FeatureLayerToy(4, 8, 2, init="A", key=KEY),
+        lambda: TwoLayerToy(4, 8, 2, weight="random", init="A", key=KEY),
     ],
 )
 def test_models_of_two_parts_pass(model):
-    check_problem(Problem(model, DATA), 0, None)
+    check_problem(Problem(model(), DATA), 0, None)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (dict(zip(("y_train", "y_test"), DATA[3:0:-2], strict=True)), "x_train: must have the 3"),
-        ({"y_train": jnp.ones((6, 1))}, r"y_train: must be one target a sample, .* \(6, 1\)"),
-        ({"y_test": jnp.ones(0), "x_test": jnp.ones((4, 0))}, "y_test: must be one target a"),
-        ({"y_test": jnp.ones(2)}, "x_test: must have the 2 samples of y_test on axis 1"),
-        ({"x_train": jnp.ones((6, 4))}, "x_train: must have the 6 samples of y_train on axis 1"),
+        ({"y_train": np.ones((6, 1))}, r"y_train: must be one target a sample, .* \(6, 1\)"),
+        ({"y_test": np.ones(0), "x_test": np.ones((4, 0))}, "y_test: must be one target a"),
+        ({"y_test": np.ones(2)}, "x_test: must have the 2 samples of y_test on axis 1"),
+        ({"x_train": np.ones((6, 4))}, "x_train: must have the 6 samples of y_train on axis 1"),
         ({"x_train": [[1.0] * 6] * 4}, "x_train: must be an array .got list"),
         ({"y_train": 1.0}, "y_train: must be an array .got float"),
     ],
