@@ -33,11 +33,13 @@ MODELS = {
 
 
 @functools.cache
-def numbers(name):
-    """Sizes of all that a task or a model draws from the key of seed 3."""
-    make = {**TASKS, **MODELS}[name]
-    drawn = jax.jit(lambda key: jax.tree.leaves(make(key)))(seed_key(3))
-    return np.concatenate([np.abs(np.asarray(v)).ravel() for v in drawn])
+def drawn():
+    """Sizes of all that each task and each model draws from the key of seed 3: one compilation."""
+    made = jax.jit(lambda key: {n: jax.tree.leaves(f(key)) for n, f in (TASKS | MODELS).items()})
+    return {
+        name: np.concatenate([np.abs(np.asarray(v)).ravel() for v in values])
+        for name, values in made(seed_key(3)).items()
+    }
 
 
 @pytest.mark.parametrize("task", TASKS)
