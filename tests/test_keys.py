@@ -47,9 +47,8 @@ def drawn():
 def test_data_and_model_of_one_key_have_nothing_in_common(model, task):
     """Numbers of one stream are equal to all digits; of two, one in some hundreds by chance."""
     for scale in (1, 64, 8, 1 / 8):  # By what the models divide their weights.
-        assert (
-            np.isin(np.round(scale * numbers(model), 6), np.round(numbers(task), 6)).mean() < 0.02
-        )
+        weights, data = np.round(scale * drawn()[model], 6), np.round(drawn()[task], 6)
+        assert np.isin(weights, data).mean() < 0.02
 
 
 def test_a_key_given_to_jax_and_split_alike_would_show():
