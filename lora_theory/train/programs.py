@@ -15,6 +15,7 @@ import hashlib
 import sys
 import types
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +23,8 @@ import numpy as np
 from flax import nnx
 
 # Whose code does not change while it runs, as that of a notebook does.
-_LIBRARIES = {"builtins", "experiments", "flax", "jax", "jaxlib", "lora_theory", "numpy", "optax"}
+_LIBRARIES = {"builtins", "flax", "jax", "jaxlib", "lora_theory", "numpy", "optax"}
+_HERE = Path(__file__).parents[2]
 _VALUES = (bool, int, float, complex, str, bytes, enum.Enum, np.dtype, jax.Device, nnx.GraphDef)
 _KEPT = 64
 
@@ -85,7 +87,15 @@ def _of_a_library(thing: Any) -> bool:
     found: Any = sys.modules.get(module)
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
-    return module.partition(".")[0] in _LIBRARIES and found is thing
+    return found is thing and _is_library(module.partition(".")[0])
+
+
+def _is_library(package: str) -> bool:
+    """Whether code of a package stays as it is; of `experiments`, those of this project."""
+    if package == "experiments":
+        file = getattr(sys.modules[package], "__file__", None)
+        return file is not None and Path(file).parents[1] == _HERE
+    return package in _LIBRARIES
 
 
 def _frozen(kind: Any) -> bool:

@@ -110,6 +110,17 @@ def test_a_function_that_was_put_in_the_place_of_a_librarys_is_known_as_another(
         identity(old)
 
 
+def test_experiments_of_another_project_are_not_this_ones(monkeypatch):
+    from experiments import registry
+
+    assert identity(registry.Model) is registry.Model
+    other = types.ModuleType("experiments")
+    other.__file__ = "elsewhere/experiments/__init__.py"
+    monkeypatch.setitem(sys.modules, "experiments", other)
+    with pytest.raises(UnknownError):
+        identity(registry.Model)
+
+
 class Counted:
     """What makes `jit`ted functions, and how often they were traced."""
 
