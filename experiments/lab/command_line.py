@@ -74,11 +74,11 @@ def run_command(
         nonlocal composed
         composed = True
         with _one_line_errors():  # Here as well: Hydra would print what passes through it.
-            command(_built(schema, cfg), _folders(name, schema, cfg, conf))
+            command(_built(schema, cfg), _folders(name, schema, cfg, defaults, conf.parent))
 
     several = False
     with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
-        _check_conf(name, conf)
+        defaults = _defaults(name, conf)
         flags, overrides = typed.split(sys.argv[1:])
         try:
             given = typed.parsed(overrides)
@@ -98,7 +98,7 @@ def run_command(
             # A job that ran elsewhere may end in any ValueError of its own.
             if composed or (several and isinstance(error, ValueError)):
                 raise
-            known = schemas.flatten(_plain(_compose(name, None, conf)))
+            known = schemas.flatten(defaults)
             options = functools.partial(_options, conf=conf)
             raise typed.explained(overrides, error, known, options) from None
         sys.stdout.flush()  # Here, where a reader who has gone is known.
@@ -129,14 +129,15 @@ def _built(schema: type[C], cfg: DictConfig) -> C:
         raise schemas.ConfigError(error.field, error.allowed, text) from None
 
 
-def _folders(name: str, schema: type, cfg: DictConfig, conf: Path) -> Folders:
+def _folders(
+    name: str, schema: type, cfg: DictConfig, defaults: dict[str, Any], root: Path
+) -> Folders:
     return places.folders(
         name,
         schemas.roles(schema),
-        # Unresolved: a value that follows another key has not been changed.
-        _plain(_compose(name, None, conf), resolve=False),
+        defaults,
         _plain(cfg, resolve=False),
-        root=conf.parent,
+        root=root,
         out=cfg.out,
         one_of_many=HydraConfig.get().mode == RunMode.MULTIRUN,
     )
@@ -160,8 +161,14 @@ def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
     return {str(key): value for key, value in data.items() if key != "hydra"}
 
 
-def _check_conf(name: str, conf: Path) -> None:
-    """Refuse a config that is not there or broken, before what was typed is looked at."""
+def _defaults(name: str, conf: Path) -> dict[str, Any]:
+    """The config as its file has it, read before what was typed is looked at.
+
+    Unresolved: a value that follows another key has not been changed.
+
+    Raises:
+        ConfError: it is not there, or broken.
+    """
     if not (CONF / "cli.yaml").is_file():
         where = "run it in a checkout, or install one with pip install -e"
         raise ConfError(f"{CONF}: no configs here; {where}")
@@ -170,7 +177,7 @@ def _check_conf(name: str, conf: Path) -> None:
         above = " and in conf/ of the folders above" if conf != CONF else ""
         raise ConfError(f"{name}.yaml: no such config (looked for in {conf}{above})")
     try:
-        _compose(name, None, conf)
+        return _plain(_compose(name, None, conf), resolve=False)
     except Exception as error:  # Of YAML, OmegaConf or Hydra, a dozen kinds.
         said = " ".join(str(error).split())
         raise ConfError(f"{path}: can not be read: {said[:300]}") from None

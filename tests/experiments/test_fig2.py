@@ -125,11 +125,13 @@ def test_any_number_of_devices_gives_the_same_file(count, devices, reference, un
 def test_an_override_is_another_run_in_a_folder_of_its_own(monkeypatch):
     import hydra
 
+    defaults = command_line._defaults("fig2", command_line.CONF)
+
     def folders(*overrides):
         monkeypatch.setattr(command_line, "HydraConfig", SingleRun)
         with hydra.initialize_config_dir(str(command_line.CONF), version_base="1.3"):
             cfg = hydra.compose("fig2", overrides=list(overrides))
-            return command_line._folders("fig2", LandscapeConfig, cfg, command_line.CONF)
+            return command_line._folders("fig2", LandscapeConfig, cfg, defaults, ROOT)
 
     default = folders()
     assert default == (ROOT / "results/fig2", ROOT / "figures")
