@@ -19,9 +19,8 @@ from lora_theory import arguments
 from lora_theory.arrays import Array, Float, PRNGKey
 from lora_theory.keys import seed_key
 from lora_theory.stats.tables import Predicted, Table, check_predicted
-from lora_theory.train.contributions import contributions, outputs
 from lora_theory.train.epsilon import EpsilonError, check_epsilon, epsilon_gap
-from lora_theory.train.layers import Layer, inputs, layers, scale_factors
+from lora_theory.train.layers import layers, scale_factors
 from lora_theory.train.programs import program
 from lora_theory.train.setups import (
     checked_dtype,
@@ -30,6 +29,7 @@ from lora_theory.train.setups import (
     checked_setup,
     checked_widths,
 )
+from lora_theory.train.sizes import sizes_of
 
 __all__ = ["EpsilonError", "Variant", "coordinate_check", "coordinate_checks", "half_mse"]
 
@@ -37,8 +37,6 @@ Setup = Callable[..., tuple[Any, Any, Any]]
 LossFn = Callable[[Any, Any], Any]
 _BATCH = 16  # Runs that step together: more leave the cache of a core.
 _DRAWN = 256  # Seeds that are drawn together: more would only take memory.
-# A contribution below so many times eps · |f| is rounding of the outputs of which it is made.
-_ROUNDED = 64
 
 
 class Variant(NamedTuple):
@@ -321,7 +319,7 @@ def _run(
         updates, state = transform.update(grads, state, params)
         moved = optax.apply_updates(params, updates)
         moves = layers(nnx.merge(graph, updates, resting))
-        logs = _sizes(merged(params), merged(moved), moves, x)
+        logs = sizes_of(merged(params), merged(moved), moves, x)
         gap = epsilon_gap(transform, grads, params) if look else jnp.zeros(())
         return (moved, state), (logs, gap)
 
@@ -330,52 +328,3 @@ def _run(
 
 def _zeros(v: Array) -> Array:
     return jnp.zeros_like(v) if jnp.issubdtype(v.dtype, jnp.floating) else v
-
-
-def _sizes(before: Any, after: Any, moves: dict[Any, Layer], x: Any) -> dict[str, Array]:
-    f = outputs(before, after, x)
-    # With all else as it was; a head that trains too moves f further.
-    sizes = {"f": _log2_rms(f[3])}
-    hidden = _log2_rms(jnp.abs(f).max(axis=0)) + jnp.log2(_ROUNDED * jnp.finfo(f.dtype).eps)
-    for name, delta in contributions(f)._asdict().items():
-        size = _log2_rms(delta)
-        sizes[name] = jnp.where((size < hidden) & ~jnp.isneginf(size), jnp.nan, size)
-    old, new, read = layers(before), layers(after), inputs(after, x)
-    for path, move in moves.items():
-        prefix = f"{'.'.join(map(str, path))}." if len(moves) > 1 else ""
-        for name, value in _layer_sizes(old[path], new[path], move, read[path]).items():
-            sizes[prefix + name] = _log2_rms(value)
-    return sizes
-
-
-def _log2_rms(v: Array) -> Array:
-    """log2 of the root mean square: −inf of an exact 0, inf of what is not finite.
-
-    Scaled first, so that nothing else has either.
-    """
-    largest = jnp.max(jnp.abs(v))
-    scale = 1 / jnp.maximum(largest, jnp.finfo(v.dtype).tiny)
-    size = 0.5 * jnp.log2(jnp.mean(jnp.square(scale * v))) - jnp.log2(scale)
-    return jnp.where(largest == 0, -jnp.inf, jnp.where(largest < jnp.inf, size, jnp.inf))
-
-
-def _layer_sizes(before: Layer, after: Layer, move: Layer, z: Array) -> dict[str, Array]:
-    """What is measured of one layer; the moves are the optimizer's own, so nothing cancels."""
-    z_a, dz_a, s = before.a @ z, move.a @ z, before.scale
-    parts = {
-        "delta1_Z_B": s * before.b @ dz_a,
-        "delta2_Z_B": s * move.b @ z_a,
-        "delta3_Z_B": s * move.b @ dz_a,
-    }
-    new_z_a = after.a @ z
-    return {
-        "A": after.a,
-        "B": after.b,
-        "Z_A": new_z_a,
-        "Z_B": s * after.b @ new_z_a,
-        "dA": move.a,
-        "dB": move.b,
-        "dZ_A": dz_a,
-        "dZ_B": parts["delta1_Z_B"] + parts["delta2_Z_B"] + parts["delta3_Z_B"],
-        **parts,
-    }
