@@ -50,7 +50,8 @@ def log2_rms(v: Array) -> Array:
     """
     largest = jnp.max(jnp.abs(v))
     unit = jnp.maximum(largest, jnp.finfo(v.dtype).tiny)
-    size = 0.5 * jnp.log2(jnp.mean(jnp.square(v / unit))) + jnp.log2(unit)
+    root = 1 / jnp.sqrt(unit)  # Twice: 1 / unit may be too small a number.
+    size = 0.5 * jnp.log2(jnp.mean(jnp.square(root * v * root))) + jnp.log2(unit)
     return jnp.where(largest == 0, -jnp.inf, jnp.where(largest < jnp.inf, size, jnp.inf))
 
 
