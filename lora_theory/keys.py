@@ -1,15 +1,19 @@
 """The one rule from a seed to everything random: a key is folded with what it is for.
 
 Seed i has the key `seed_key(i)`, whatever the width, the rates, the optimizer or the label of what
-is run. Every task draws from the half `data_key` of the key that it is given, every model and LoRA
-layer from the half `model_key`: so data and model may be given one key, and nothing of the one is
-anything of the other. Whoever draws by hand splits a key, and never uses one twice. (The scalar
-map, which needs no JAX, draws seed i from NumPy's `default_rng(i)` by the same rule.)
+is run. One key may be given to everything of a problem: this library's tasks draw from its
+`data_half`, its models from its `model_half`, its LoRA layers from `layer_key`, and what is drawn
+by hand takes `data_key` or `model_key`; no two of these have anything in common. Whoever draws
+twice from one of them splits it. (The scalar map, which needs no JAX, draws seed i from NumPy's
+`default_rng(i)` by the same rule.)
 """
 
 import jax
 
 from lora_theory.arrays import Array, PRNGKey
+
+# Far from the small numbers by which keys are split or counted.
+_BY_HAND, _LAYER = 0x68616E64, 0x6C6F7261
 
 
 def seed_key(seed: int | Array) -> PRNGKey:
@@ -22,15 +26,30 @@ def seed_key(seed: int | Array) -> PRNGKey:
     return jax.random.key(seed)
 
 
+def data_half(key: PRNGKey) -> PRNGKey:
+    """What this library's tasks draw from: the first of a split."""
+    return jax.random.split(key)[0]
+
+
+def model_half(key: PRNGKey) -> PRNGKey:
+    """What this library's models draw from: the second of a split."""
+    return jax.random.split(key)[1]
+
+
 def data_key(key: PRNGKey) -> PRNGKey:
-    """The half of a key from which data are drawn: the first of a split.
+    """What data that are drawn by hand take.
 
     >>> bool(data_key(seed_key(3)) == model_key(seed_key(3)))
     False
     """
-    return jax.random.split(key)[0]
+    return jax.random.fold_in(data_half(key), _BY_HAND)
 
 
 def model_key(key: PRNGKey) -> PRNGKey:
-    """The half of a key from which weights are drawn: the second of a split."""
-    return jax.random.split(key)[1]
+    """What weights that are drawn by hand take, or `nnx.Rngs` of a network of one's own."""
+    return jax.random.fold_in(model_half(key), _BY_HAND)
+
+
+def layer_key(key: PRNGKey) -> PRNGKey:
+    """What a LoRA layer that is given one key draws from."""
+    return jax.random.fold_in(model_half(key), _LAYER)

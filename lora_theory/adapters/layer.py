@@ -8,7 +8,7 @@ from flax import nnx
 
 from lora_theory import arguments
 from lora_theory.arrays import Array, Float, PRNGKey
-from lora_theory.keys import model_key
+from lora_theory.keys import layer_key
 from lora_theory.terms import Init
 
 _LEAST, _MOST = (float(size) for size in (jnp.finfo("float32").tiny, jnp.finfo("float32").max))
@@ -106,7 +106,7 @@ class LoRA(nnx.Module):
             raise ValueError(f"axis: must be 0 or -1 (got {axis})")
         spread = _held("rho", rho, "r^(ρ/2)", 1.0, rank, arguments.finite("rho", rho) / 2)
         scale = _scale(rank, alpha, gamma)
-        key_a, key_b = key if isinstance(key, tuple) else jax.random.split(model_key(key))
+        key_a, key_b = key if isinstance(key, tuple) else jax.random.split(layer_key(key))
         a = jax.random.normal(key_a, (rank, in_features)) / jnp.sqrt(in_features)
         b = jax.random.normal(key_b, (out_features, rank))
         if rho != 0:

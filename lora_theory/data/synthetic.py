@@ -1,6 +1,6 @@
 """The synthetic tasks and their squared losses, in the one form that the engine trains on.
 
-A task draws from the half of its key that is for data (`keys.data_key`).
+A task draws from the half of its key that is for data (`keys.data_half`).
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from lora_theory import arguments
 from lora_theory.arrays import Array, Float, Inputs, Outputs, PRNGKey
-from lora_theory.keys import data_key
+from lora_theory.keys import data_half
 
 
 class Data(NamedTuple):
@@ -66,7 +66,7 @@ def sine_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data:
     ((5, 1000), (100,))
     """
     _check_sizes(inputs, n_train, n_test)
-    x = jax.random.normal(data_key(key), (inputs, n_train + n_test))
+    x = jax.random.normal(data_half(key), (inputs, n_train + n_test))
     return _split(x, jnp.sin(x.mean(axis=0)), n_train)
 
 
@@ -86,7 +86,7 @@ def linear_task(inputs: int, n_train: int, n_test: int, *, key: PRNGKey) -> Data
     (64, 1)
     """
     _check_sizes(inputs, n_train, n_test)
-    key_x, key_v = jax.random.split(data_key(key))
+    key_x, key_v = jax.random.split(data_half(key))
     x = jax.random.normal(key_x, (inputs, n_train + n_test))
     v = jax.random.normal(key_v, (inputs,)) / jnp.sqrt(inputs)
     return _split(x, v @ x, n_train)
@@ -110,7 +110,7 @@ def signs_task(
     """
     _check_sizes(inputs, n_train, n_test)
     arguments.finite("target", target)
-    key_x, key_y, key_test = jax.random.split(data_key(key), 3)
+    key_x, key_y, key_test = jax.random.split(data_half(key), 3)
     key_x_test, key_y_test = jax.random.split(key_test)
     x_train = jax.random.normal(key_x, (inputs, n_train))
     x_test = jax.random.normal(key_x_test, (inputs, n_test))

@@ -5,7 +5,7 @@ without the activation above the layer.
 
 A model is an NNX module of two parts, f(x) = readout(features(x)): `features` holds what is
 frozen, so the engine computes it once, and `readout` holds every trained factor. Weights are drawn
-from the half of the key that is for models (`keys.model_key`).
+from the half of the key that is for models (`keys.model_half`).
 """
 
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from flax import nnx
 from lora_theory import arguments
 from lora_theory.adapters.layer import Frozen, LoRA
 from lora_theory.arrays import Array, Features, Float, Inputs, Outputs, PRNGKey
-from lora_theory.keys import model_key
+from lora_theory.keys import model_half
 from lora_theory.models.relu_readout import relu_readout
 from lora_theory.terms import PRETRAINED, Init, Pretrained
 
@@ -50,7 +50,7 @@ class LinearToy(nnx.Module):
 
     def __init__(self, width: int, *, init: Init, key: PRNGKey):
         width = arguments.integer("width", width)
-        self.lora = LoRA(width, 1, 1, init=init, key=_pair(model_key(key)))
+        self.lora = LoRA(width, 1, 1, init=init, key=_pair(model_half(key)))
 
     def features(self, x: Inputs) -> Features:
         """Z = x: nothing comes before the adapter."""
@@ -98,7 +98,7 @@ class LayerToy(nnx.Module):
     ):
         _check_sizes(1, width, rank)
         options = {"alpha": alpha, "gamma": gamma, "init": init, "rho": rho}
-        self._draw(width, rank, options, model_key(key))
+        self._draw(width, rank, options, model_half(key))
 
     def _draw(self, width: int, rank: int, options: dict[str, Any], key: PRNGKey) -> None:
         key_lora, key_out = jax.random.split(key)
@@ -152,7 +152,7 @@ class FeatureLayerToy(LayerToy):
         key: PRNGKey,
     ):
         _check_sizes(inputs, width, rank)
-        key_in, key_layer = jax.random.split(model_key(key))
+        key_in, key_layer = jax.random.split(model_half(key))
         options = {"alpha": alpha, "gamma": gamma, "init": init, "rho": rho}
         self._draw(width, rank, options, key_layer)
         self.w_in = _w_in(inputs, width, key_in)
@@ -212,7 +212,7 @@ class TwoLayerToy(nnx.Module):
     ):
         _check_sizes(inputs, width, rank)
         arguments.one_of("weight", weight, PRETRAINED)
-        key = model_key(key)
+        key = model_half(key)
         key_in, key_lora, key_out = jax.random.split(key, 3)
         self.w_in = _w_in(inputs, width, key_in)
         self.w_out = Frozen(jax.random.normal(key_out, (width,)) / jnp.sqrt(width))

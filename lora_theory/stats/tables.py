@@ -33,6 +33,7 @@ class Table:
             what is identically zero, None where nothing is predicted.
         margin: exponents this close to the predicted ones are taken for equal.
         confidence: of the intervals of all predictions together (Bonferroni).
+        seeds: (S,) which they are; 0, 1, … if it is not said.
 
     Raises:
         ValueError: predictions of no quantity, or that are no exponents.
@@ -49,6 +50,7 @@ class Table:
     predicted: Predicted = dataclasses.field(default_factory=dict)
     margin: float = 0.1
     confidence: float = 0.95
+    seeds: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         check_predicted(self.predicted, self.logs, len(self.steps))
@@ -62,7 +64,7 @@ class Table:
         count = len(self.logs)
         return {
             "log2_width": np.tile(self.log2_widths[w], count),
-            "seed": np.tile(s, count),
+            "seed": np.tile(np.asarray(self.seeds or range(seeds))[s], count),
             "t": np.tile(self.steps[t], count),
             "quantity": np.repeat(list(self.logs), w.size),
             "log2_magnitude": np.concatenate([logs.ravel() for logs in self.logs.values()]),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lora_theory.arrays import Array
-from lora_theory.train.layers import split_factors
+from lora_theory.train.layers import fresh, split_factors
 
 
 class Deltas(NamedTuple):
@@ -37,7 +37,8 @@ def deltas(before: nnx.Module, after: nnx.Module, x: Any) -> Deltas:
         x: its inputs.
 
     Raises:
-        ValueError: a model without factors, or with LoRA parameters that are neither A nor B.
+        ValueError: a model without factors, or with LoRA parameters that are neither A nor B;
+            factors of other shapes; outputs that are not one array.
 
     >>> import jax, jax.numpy as jnp
     >>> from lora_theory.models.toys import LinearToy
@@ -56,14 +57,18 @@ def outputs(before: nnx.Module, after: nnx.Module, x: Any) -> Array:
     _, new_a, new_b, _ = split_factors(after)
     if not jax.tree.leaves((a, b)):
         raise ValueError("before: must have a LoRA layer of this library or of Flax (got none)")
+    shapes = [jax.tree.map(jnp.shape, factors) for factors in ((a, b), (new_a, new_b))]
+    if jax.tree.leaves(shapes[0]) != jax.tree.leaves(shapes[1]):
+        raise ValueError("after: must have factors of the shapes that those of before have")
 
     def f(moves: Array) -> Array:
         def choose(move: Array, old: Any, new: Any) -> Any:
             return jax.tree.map(lambda u, v: jnp.where(move, v, u), old, new)
 
-        found: Array = nnx.merge(
-            graph, choose(moves[0], a, new_a), choose(moves[1], b, new_b), rest
-        )(x)
+        chosen = choose(moves[0], a, new_a), choose(moves[1], b, new_b)
+        found = nnx.merge(graph, *chosen, fresh(rest))(x)
+        if not isinstance(found, Array):
+            raise ValueError(f"before: must give one array of outputs (got {type(found).__name__})")
         return found
 
     # Compiled once, and one after the other: equal factors give equal bits.

@@ -20,7 +20,7 @@ from lora_theory.arrays import Array, Float, PRNGKey
 from lora_theory.keys import seed_key
 from lora_theory.stats.tables import Predicted, Table, check_predicted
 from lora_theory.train.epsilon import EpsilonError, check_epsilon, epsilon_gap
-from lora_theory.train.layers import layers, scale_factors
+from lora_theory.train.layers import fresh, layers, scale_factors
 from lora_theory.train.programs import program
 from lora_theory.train.setups import (
     checked_dtype,
@@ -28,6 +28,7 @@ from lora_theory.train.setups import (
     checked_seeds,
     checked_setup,
     checked_widths,
+    in_words,
 )
 from lora_theory.train.sizes import sizes_of
 
@@ -90,7 +91,8 @@ def coordinate_check(
     dZ_B, and the contributions delta1_Z_B, delta2_Z_B, delta3_Z_B to dZ_B (the layer's path
     comes first if there are several). A size is the root mean square over coordinates and
     samples; what is exactly 0 stays exactly 0, with logarithm −inf, and a delta that is as small
-    as the rounding of f is not measured.
+    as the rounding of f, or of a part that computes in a narrower type (attention's softmax is
+    float32 in Flax), is not measured.
 
     Args:
         setup: (width, key) -> (model, x, y), traceable in the key. Models and tasks of this library
@@ -129,6 +131,8 @@ def coordinate_check(
     >>> str(table.slope("delta1", 1))  # B = 0: A does not move at first
     'identically zero'
     """
+    arguments.positive("margin", margin)
+    arguments.between("confidence", confidence, 0, 1)
     variant = Variant(rates, predicted=predicted or {})
     (table,) = coordinate_checks(
         setup,
@@ -180,16 +184,20 @@ def coordinate_checks(
     chosen, dtype = checked_seeds(seeds), checked_dtype(dtype)
     scaled = [_rates_and_starts(variants, optimizer, width, dtype) for width in widths]
     # A run that overflows is a result, also where NaN are looked for.
-    with _settings(dtype):
+    with _settings(dtype), in_words():
         chunks, batch = _chunks(chosen, len(variants))
         sizes: list[dict[str, np.ndarray]] = []
         for width, arrays in reversed(list(zip(widths, scaled, strict=True))):
             look = width == widths[-1]  # The largest first: there ε is looked for.
-            draw = program(_drawing, setup, width, str(dtype))
-            run = program(_running, optimizer, loss, steps, trainable, batch, look)
+            draw, run = program(_drawing, setup, width, str(dtype)), None
             found = []
             for keys in chunks:
-                logs, gap = jax.device_get(run(draw(keys), *arrays))
+                drawn = draw(keys)
+                if run is None:  # What the model's classes do belongs to the program.
+                    model = nnx.merge(*drawn[0])
+                    parts = optimizer, loss, steps, trainable, batch, look
+                    run = program(_running, *parts, model=model)
+                logs, gap = jax.device_get(run(drawn, *arrays))
                 check_epsilon(gap, width)
                 found.append(logs)
             for variant in variants:  # Refused before the other widths are run.
@@ -200,7 +208,13 @@ def coordinate_checks(
     stacked = {name: np.stack([size[name] for size in reversed(sizes)]) for name in sizes[0]}
     log2_widths, t = np.log2(np.asarray(widths, float)), np.arange(1, steps + 1)
     return [
-        Table(log2_widths, t, {n: logs[:, :, i] for n, logs in stacked.items()}, variant.predicted)
+        Table(
+            log2_widths,
+            t,
+            {name: logs[:, :, i] for name, logs in stacked.items()},
+            variant.predicted,
+            seeds=chosen,
+        )
         for i, variant in enumerate(variants)
     ]
 
@@ -305,7 +319,7 @@ def _run(
     resting = jax.tree.map(_zeros, rest)  # What does not train does not move.
 
     def merged(params: Any) -> Any:
-        return nnx.merge(graph, params, rest)
+        return nnx.merge(graph, fresh(params), fresh(rest))
 
     def loss_of(params: Any) -> Array:
         value = loss(merged(params)(x), y)

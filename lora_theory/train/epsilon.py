@@ -10,6 +10,7 @@ from lora_theory.arrays import Array
 
 # A scale-free optimizer may feel its ε by this much before the measurement is refused.
 _ALLOWED = 0.05
+_ALONG = 0.999  # Cosine of an update with its gradient that counts as its direction.
 
 
 class EpsilonError(ValueError):
@@ -21,7 +22,8 @@ def epsilon_gap(transform: Any, grads: Any, params: Any) -> Array:
 
     Adam does not feel the scale of its gradients but through ε. An optimizer whose updates are
     the same for gradients of size 10^10 and 10^12 is of that kind; if those for the gradients as
-    they are differ, ε is felt. For other optimizers the gap is 0.
+    they are differ, ε is felt. For other optimizers the gap is 0; so it is where large gradients
+    are clipped, whose updates then still go along the gradient in every leaf.
     """
 
     def update(scale: float | None) -> list[Array]:
@@ -41,7 +43,13 @@ def epsilon_gap(transform: Any, grads: Any, params: Any) -> Array:
         jnp.where(apart(u, v) < _ALLOWED / 5, apart(g, v), 0.0)
         for g, u, v in zip(own, large, larger, strict=True)
     ]
-    return jnp.stack(gaps).max()
+    along = [
+        jnp.abs(jnp.vdot(v, g)) > _ALONG * jnp.linalg.norm(v) * jnp.linalg.norm(g)
+        for v, g in zip(larger, jax.tree.leaves(grads), strict=True)
+        if g.size > 1  # Of one number every update goes along the gradient.
+    ]
+    clipped = jnp.stack(along).all() if along else jnp.zeros((), bool)
+    return jnp.where(clipped, 0.0, jnp.stack(gaps).max())
 
 
 def check_epsilon(gaps: np.ndarray, width: int) -> None:

@@ -8,7 +8,7 @@ import optax
 from flax import nnx
 
 from lora_theory.adapters.lora_plus import lora_plus
-from lora_theory.keys import data_key, seed_key
+from lora_theory.keys import data_half, seed_key
 from lora_theory.models.toys import LinearToy
 from lora_theory.train.coordinates import half_mse
 
@@ -34,7 +34,7 @@ def identity_gap(contributions: Sequence[str], seeds: int) -> float:
     with jax.enable_x64(True):
         for seed in range(seeds):
             key = seed_key(seed)
-            x, y = jax.random.normal(data_key(key), (_WIDTH, 1)), jnp.array([2.0])
+            x, y = jax.random.normal(data_half(key), (_WIDTH, 1)), jnp.array([2.0])
             model = LinearToy(_WIDTH, init="both", key=key)
             f = model(x)[0]
             b, s = model.lora.lora_b[0, 0], (model.lora.lora_a[...] @ x)[0, 0]

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -28,6 +29,9 @@ class Layer(NamedTuple):
 def layers(model: nnx.Module) -> dict[Path, Layer]:
     """Every LoRA layer by its path in the model.
 
+    Raises:
+        ValueError: one of a class with a call of its own, whose multiplier nobody knows.
+
     >>> from lora_theory.models.toys import LinearToy
     >>> import jax
     >>> list(layers(LinearToy(4, init="A", key=jax.random.key(0))))
@@ -37,6 +41,12 @@ def layers(model: nnx.Module) -> dict[Path, Layer]:
     """
     found = {}
     for path, module in nnx.iter_modules(model):
+        for kind in (LoRA, nnx.LoRA):
+            if isinstance(module, kind) and type(module).__call__ is not kind.__call__:
+                raise ValueError(
+                    f"model: the LoRA layer {_name(path)} must compute as {kind.__name__} does "
+                    f"(got {type(module).__name__} with a __call__ of its own)"
+                )
         if isinstance(module, LoRA):
             found[path] = Layer(module.lora_a[...], module.lora_b[...], module.scale)
         elif isinstance(module, nnx.LoRA):
@@ -45,11 +55,14 @@ def layers(model: nnx.Module) -> dict[Path, Layer]:
 
 
 def scale_factors(model: nnx.Module, by_a: Any, by_b: Any) -> None:
-    """Multiply A and B of every layer."""
+    """Multiply A and B of every layer; what layers share, once."""
+    done: set[int] = set()
     for _, module in nnx.iter_modules(model):
         if isinstance(module, LoRA | nnx.LoRA):
-            module.lora_a[...] *= by_a
-            module.lora_b[...] *= by_b
+            for factor, by in ((module.lora_a, by_a), (module.lora_b, by_b)):
+                if id(factor) not in done:
+                    done.add(id(factor))
+                    factor[...] *= by
 
 
 def split_factors(model: nnx.Module) -> tuple[Any, Any, Any, Any]:
@@ -81,13 +94,19 @@ def _at(paths: set[Path]) -> Callable[[Path, Any], bool]:
     return lambda path, value: tuple(path) in paths
 
 
+def fresh(state: Any) -> Any:
+    """The same state in variables of this trace, which transformations of Flax within ask for."""
+    return jax.tree.map(lambda leaf: leaf, state)
+
+
 def inputs(model: nnx.Module, x: Any) -> dict[Path, Array]:
     """The columns (n, …) that each LoRA layer reads when the model is called, of all its calls.
 
     Raises:
         ValueError: a layer that is not called.
     """
-    seen = nnx.merge(*nnx.split(model))  # Of which the classes are changed below.
+    graph, state = nnx.split(model)
+    seen = nnx.merge(graph, fresh(state))  # Of which the classes are changed below.
     for _, module in nnx.iter_modules(seen):
         if isinstance(module, nnx.LoRA):
             module.__class__ = _showing(type(module))

@@ -36,6 +36,9 @@ class UnknownError(Exception):
 def program(make: Callable[..., Any], *parts: Any, model: Any = None) -> Callable[..., Any]:
     """The jitted function `make(*parts)`, shared with the calls that are known to make the same.
 
+    One that is not known to be the same as another is traced once for what this returns: whoever
+    calls it for the same shapes again does so before anything can have changed.
+
     Args:
         make: from the parts to a function under `jax.jit` without static arguments.
         parts: what the program is made of.
@@ -50,7 +53,7 @@ def program(make: Callable[..., Any], *parts: Any, model: Any = None) -> Callabl
         whole = (make, *map(identity, parts), *_modules(model))
         recipe = _ByKey(whole, functools.partial(make, *parts))
     except (UnknownError, TypeError):  # A TypeError is that of a part which has no hash.
-        return functools.partial(_call_traced, make, parts)
+        return _Traced(make, parts)
     return _made(recipe)
 
 
@@ -132,10 +135,33 @@ def _made(recipe: _ByKey) -> Any:
     return recipe.make()
 
 
-def _call_traced(make: Callable[..., Any], parts: tuple[Any, ...], *args: Any) -> Any:
-    lowered = make(*parts).lower(*args)
-    text = hashlib.sha256(lowered.as_text().encode()).digest()
-    devices = [part for part in parts if isinstance(part, tuple)]  # Text does not say which.
-    config: Any = jax.config
-    key = (make, text, repr(devices), str(config.jax_default_device))
-    return _made(_ByKey(key, lowered.compile))(*args)
+class _Traced:
+    """A program of parts of which not all are known: traced at its first call with some shapes.
+
+    What its text does not say belongs to the key: the structure of what it takes and returns, which
+    holds classes and attributes of modules, and the devices.
+    """
+
+    def __init__(self, make: Callable[..., Any], parts: tuple[Any, ...]):
+        self.make, self.parts = make, parts
+        self.compiled: dict[Hashable, Any] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        leaves, tree = jax.tree.flatten(args)
+        shapes = tree, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
+        if shapes not in self.compiled:
+            self.compiled[shapes] = self._compile(*args)
+        return self.compiled[shapes](*args)
+
+    def _compile(self, *args: Any) -> Any:
+        lowered = self.make(*self.parts).lower(*args)
+        text = hashlib.sha256(lowered.as_text().encode()).digest()
+        devices = [part for part in self.parts if isinstance(part, tuple)]
+        config: Any = jax.config
+        where = repr(devices), str(config.jax_default_device)
+        trees = lowered.in_tree, lowered.out_tree
+        try:
+            recipe = _ByKey((self.make, text, *trees, *where), lowered.compile)
+        except TypeError:  # An attribute of a module has no hash.
+            return lowered.compile()
+        return _made(recipe)

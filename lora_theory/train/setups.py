@@ -1,5 +1,6 @@
 """What a coordinate check is given, looked at before anything is measured."""
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lora_theory import arguments
+from lora_theory.adapters.layer import Frozen
 from lora_theory.arrays import Array
 from lora_theory.train.layers import inputs, layers, split_factors
 
@@ -60,11 +62,12 @@ def checked_seeds(seeds: Any) -> list[int]:
     """The seeds that are meant.
 
     Raises:
-        ValueError: none, or no integers from 0.
+        ValueError: none, or no different integers from 0 to 2^31.
     """
     found = list(range(seeds)) if _whole(seeds) else _listed(seeds)
-    if not (found and all(_whole(seed) and seed >= 0 for seed in found)):
-        raise arguments.refusal("seeds", "at least 1, or a list of integers from 0", seeds)
+    known = all(_whole(seed) and 0 <= seed < 2**31 for seed in found)
+    if not found or not known or len(set(found)) < len(found):
+        raise arguments.refusal("seeds", "at least 1, or different integers from 0", seeds)
     return list(map(int, found))
 
 
@@ -112,7 +115,7 @@ def checked_setup(found: Any, dtype: jnp.dtype) -> tuple[nnx.Module, Array, Any]
     to = functools.partial(_cast, dtype)
     graph, state = nnx.split(model)
     model, x, y = nnx.merge(graph, to(state)), *map(to, map(_array, (x, y)))
-    _check_call(model, x, dtype)
+    _check_call(model, x)
     return model, x, y
 
 
@@ -132,37 +135,60 @@ def _cast(dtype: jnp.dtype, tree: Any) -> Any:
     return jax.tree.map(cast, tree)
 
 
-def _check_call(model: nnx.Module, x: Any, dtype: jnp.dtype) -> None:
+def _check_call(model: nnx.Module, x: Any) -> None:
     """Call the model once, in the abstract: whatever is wrong shows here."""
+    graph, state = nnx.split(model)
+
+    def call(state: Any, x: Any) -> Any:
+        model = nnx.merge(graph, state)
+        before = _moving(model)
+        found = model(x)
+        for path, value in _moving(model).items():
+            if value is not before.get(path):
+                raise ValueError(
+                    "setup: the model must not change while it is called, as Dropout and BatchNorm "
+                    f"do while they train; call model.eval() first (got another {path})"
+                )
+        if not isinstance(found, Array) or not jnp.issubdtype(found.dtype, jnp.floating):
+            raise ValueError(
+                "setup: the model must give one array of real outputs (got "
+                f"{getattr(found, 'dtype', type(found).__name__)})"
+            )
+        return found, list(inputs(model, x).values())
+
+    jax.make_jaxpr(call)(state, x)
+
+
+def _moving(model: nnx.Module) -> dict[str, Any]:
+    """What a call may change: all variables but parameters and frozen weights, by path."""
+    fixed = nnx.Param | Frozen
+    return {
+        ".".join(map(str, path)): variable[...]
+        for path, variable in nnx.to_flat_state(nnx.state(model))
+        if not isinstance(variable, fixed)
+    }
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """What JAX and Flax say of models that can not be measured, as a user's error.
+
+    Raises:
+        ValueError: in place of theirs.
+    """
     try:
-        traced = jax.make_jaxpr(lambda x: (model(x), list(inputs(model, x).values())))(x)
+        yield
     except flax.errors.TraceContextError as error:
         raise ValueError(
             "setup: the model must not change while it is called, as Dropout and BatchNorm do "
             f"while they train; call model.eval() first ({str(error).splitlines()[0]})"
         ) from None
-    except jax.errors.UnexpectedTracerError:
+    except TypeError as error:
+        # Of a traced value that has left its trace JAX sometimes only says how many there are.
+        left = isinstance(error, jax.errors.UnexpectedTracerError)
+        if not left and "Computation compiled for" not in str(error):
+            raise
         raise ValueError(
-            "setup: LoRA layers must be called on whole arrays, outside of jax.vmap and other "
-            "transformations, within which their input can not be seen"
+            "setup: LoRA layers must be called on whole arrays, outside of jax.vmap, jax.jit and "
+            "other transformations, within which their input can not be seen"
         ) from None
-    other = {found for found in _floating(traced.jaxpr) if found != dtype}
-    if other:
-        raise ValueError(
-            f"setup: the model must compute in {dtype}, since contributions are small differences; "
-            f"it computes in {', '.join(sorted(map(str, other)))} too (a layer's dtype=?)"
-        )
-
-
-def _floating(jaxpr: Any) -> Iterator[Any]:
-    """Types of all floating numbers in a traced function, of those within it too."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            kind = getattr(variable.aval, "dtype", None)
-            if kind is not None and jnp.issubdtype(kind, jnp.floating):
-                yield kind
-        for value in equation.params.values():
-            for part in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(part, "jaxpr", part)
-                if hasattr(inner, "eqns"):
-                    yield from _floating(inner)

@@ -1,7 +1,9 @@
 """How large everything in a LoRA model is after an update, in powers of 2."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -31,7 +33,7 @@ def sizes_of(
     f = outputs(before, after, x)
     # With all else as it was; a head that trains too moves f further.
     sizes = {"f": log2_rms(f[3])}
-    hidden = log2_rms(jnp.abs(f).max(axis=0)) + jnp.log2(_ROUNDED * jnp.finfo(f.dtype).eps)
+    hidden = log2_rms(jnp.abs(f).max(axis=0)) + jnp.log2(_ROUNDED * coarsest(before, x))
     for name, delta in contributions(f)._asdict().items():
         size = log2_rms(delta)
         sizes[name] = jnp.where((size < hidden) & ~jnp.isneginf(size), jnp.nan, size)
@@ -75,3 +77,25 @@ def _layer_sizes(before: Layer, after: Layer, move: Layer, z: Array) -> dict[str
         "dZ_B": parts["delta1_Z_B"] + parts["delta2_Z_B"] + parts["delta3_Z_B"],
         **parts,
     }
+
+
+def coarsest(model: nnx.Module, x: Any) -> float:
+    """The largest ε of the floating types in which a model computes its outputs."""
+    graph, state = nnx.split(model)
+    traced = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(state, x)
+    kinds = {*_floating(traced.jaxpr), *(aval.dtype for aval in traced.out_avals)}
+    return max(float(jnp.finfo(kind).eps) for kind in kinds)
+
+
+def _floating(jaxpr: Any) -> Iterator[Any]:
+    """Types of all floating numbers in a traced function, of those within it too."""
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            kind = getattr(variable.aval, "dtype", None)
+            if kind is not None and jnp.issubdtype(kind, jnp.floating):
+                yield kind
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(part, "jaxpr", part)
+                if hasattr(inner, "eqns"):
+                    yield from _floating(inner)

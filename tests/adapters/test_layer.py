@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from lora_theory.adapters.layer import FactorA, FactorB, Frozen, LoRA
-from lora_theory.keys import model_key
+from lora_theory.keys import layer_key
 
 KEY = jax.random.key(0)
 
@@ -40,7 +40,7 @@ def test_one_factor_starts_at_zero_and_the_update_with_it(init):
 @pytest.mark.parametrize("rho", [-1.0, -0.5, 0.0, 1.0])
 def test_a_random_b_has_variance_r_to_the_rho(rho):
     """ρ = 0 leaves the bits of a draw as they are."""
-    key_b = jax.random.split(model_key(KEY))[1]
+    key_b = jax.random.split(layer_key(KEY))[1]
     drawn = np.asarray(jax.random.normal(key_b, (2000, 9)))
     for init in ("B", "both"):
         b = np.asarray(LoRA(9, 2000, 9, init=init, rho=rho, key=KEY).lora_b[...])

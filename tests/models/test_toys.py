@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lora_theory.keys import model_key
+from lora_theory.keys import model_half
 from lora_theory.models.toys import FeatureLayerToy, LayerToy, LinearToy, TwoLayerToy
 
 
@@ -71,7 +71,7 @@ def test_a_pretrained_weight_has_a_key_of_its_own_and_moves_no_other():
     assert models[0].lora.weight is None
     w_star = float64(models[1].lora.weight)
     assert abs(n * w_star.var() - 1) < 4 * np.sqrt(2 / n**2)
-    key = model_key(jax.random.key(0))
+    key = model_half(jax.random.key(0))
     drawn = [jax.random.key_data(k).tolist() for k in jax.random.split(key, 3)]
     own = [jax.random.fold_in(key, i) for i in range(4)]
     expected = jax.random.normal(own[3], (n, n)) / jnp.sqrt(n)

@@ -92,3 +92,21 @@ class Embedded(nnx.Module):
 def test_what_has_no_factors_or_others_besides_is_refused(model, message):
     with pytest.raises(ValueError, match=message):
         deltas(model(), model(), X)
+
+
+class Fourfold(Net):
+    def __call__(self, x):
+        return (super().__call__(x),) * 4
+
+
+def test_outputs_that_are_several_arrays_are_refused():
+    model = Fourfold(("ours", "ours"), 0)
+    with pytest.raises(ValueError, match=r"before: must give one array of outputs .got tuple"):
+        deltas(model, model, X)
+
+
+def test_factors_of_another_rank_are_refused():
+    one, other = Net(("ours", "ours"), 0), Net(("ours", "ours"), 1)
+    other.layers[0] = LoRA(6, 6, 1, init="both", axis=-1, key=jax.random.key(3))
+    with pytest.raises(ValueError, match="after: must have factors of the shapes"):
+        deltas(one, other, X)

@@ -12,7 +12,10 @@ from lora_theory import lora_plus
 from lora_theory.train.epsilon import EpsilonError, check_epsilon, epsilon_gap
 
 PARAMS = {"lora_a": jnp.ones((2, 3)), "lora_b": jnp.ones((3, 2))}
-GRADS = {"lora_a": jnp.full((2, 3), 1e-3), "lora_b": jnp.full((3, 2), -1e-4)}
+GRADS = {
+    "lora_a": jnp.array([[1e-3, -2e-3, 4e-3]] * 2),
+    "lora_b": jnp.array([[-1e-4, 1e-4]] * 3),
+}
 
 
 def gap(base):
@@ -28,6 +31,8 @@ def gap(base):
         (functools.partial(optax.adam, eps=1e-2), 0.99),
         (functools.partial(optax.adamw, eps=1e-4, weight_decay=0.0), 0.5),
         (optax.sign_sgd, 0.0),
+        (lambda eta: optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(eta)), 0.0),
+        (lambda eta: optax.chain(optax.clip_by_global_norm(0.1), optax.adam(eta, eps=1e-4)), 0.499),
         (optax.sgd, 0.0),  # It feels the size of its gradient, as it should.
     ],
 )

@@ -13,21 +13,14 @@ KEY = jax.random.key(0)
 Z = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 6)), "float32")
 
 
-class OfOwnCall(nnx.LoRA):
-    """A subclass with a call of its own is measured by that."""
-
-    def __call__(self, x, shift=0.0):
-        return super().__call__(x) + shift
-
-
 class Net(nnx.Module):
     def __init__(self):
         self.blocks = nnx.List([LoRA(6, 5, 2, alpha=8.0, init="both", axis=-1, key=KEY)])
         self.linear = nnx.LoRALinear(5, 4, lora_rank=3, rngs=nnx.Rngs(0))
-        self.own = OfOwnCall(4, 2, 3, rngs=nnx.Rngs(1))
+        self.own = nnx.LoRA(4, 2, 3, rngs=nnx.Rngs(1))
 
     def __call__(self, x):
-        return self.own(self.linear(self.blocks[0](x)), shift=1.0)
+        return self.own(self.linear(self.blocks[0](x)))
 
 
 def test_layers_have_the_papers_shapes():
@@ -59,7 +52,7 @@ def test_inputs_are_the_columns_that_each_layer_reads_and_the_model_is_as_before
     np.testing.assert_allclose(read["linear", "lora"], hidden.reshape(6, 5).T, rtol=1e-5)
     np.testing.assert_allclose(read["own",], net.linear(hidden).reshape(6, 4).T, rtol=1e-5)
     assert nnx.graphdef(net) == before
-    assert type(net.own) is OfOwnCall
+    assert type(net.own) is nnx.LoRA
 
 
 def test_all_factors_are_split_from_the_rest():
@@ -75,3 +68,34 @@ def test_factors_are_scaled_in_every_layer(by_a, by_b):
     for path, layer in layers(net).items():
         np.testing.assert_allclose(layers(other)[path].a, by_a * layer.a, rtol=1e-6)
         np.testing.assert_allclose(layers(other)[path].b, by_b * layer.b, rtol=1e-6)
+
+
+def test_what_layers_share_is_scaled_once():
+    net = Net()
+    net.tied = nnx.LoRA(4, 2, 3, rngs=nnx.Rngs(2))
+    net.tied.lora_a = net.own.lora_a
+    before = np.asarray(net.own.lora_a[...])
+    scale_factors(net, 2.0, 1.0)
+    np.testing.assert_array_equal(net.own.lora_a[...], 2 * before)
+
+
+class Scaled(nnx.LoRA):
+    """α/r in a call of its own: its Z_B is not that of its factors."""
+
+    def __call__(self, x):
+        return 16 * super().__call__(x)
+
+
+class Shifted(LoRA):
+    def __call__(self, z):
+        return super().__call__(z) + 1
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Scaled(4, 2, 3, rngs=nnx.Rngs(1)), lambda: Shifted(4, 3, 2, key=KEY)]
+)
+def test_layers_that_compute_otherwise_are_refused(make):
+    net = Net()
+    net.own = make()
+    with pytest.raises(ValueError, match=r"LoRA layer own must compute as LoRA does .*of its own"):
+        layers(net)

@@ -59,7 +59,9 @@ def test_rates_may_be_any_numbers(given):
         (checked_widths, 8, "widths: must be ascending"),
         (checked_seeds, 0, "seeds: must be at least 1"),
         (checked_seeds, [], "seeds: must be at least 1"),
-        (checked_seeds, [0, -1], "seeds: must be at least 1, or a list of integers from 0"),
+        (checked_seeds, [0, -1], "seeds: must be at least 1, or different integers from 0"),
+        (checked_seeds, [1, 1], "seeds: must be at least 1, or different"),
+        (checked_seeds, [2**31], "seeds: must be at least 1, or different"),
         (checked_seeds, 2.0, "seeds: must be at least 1"),
         (checked_seeds, "3", "seeds: must be at least 1"),
         (checked_seeds, True, "seeds: must be at least 1"),
@@ -107,6 +109,11 @@ def net(call, **parts):
     return setup
 
 
+class Twice(LoRA):
+    def __call__(self, z):
+        return 2 * super().__call__(z)
+
+
 def columns():
     return LoRA(8, 8, 2, init="both", key=jax.random.key(1))
 
@@ -144,6 +151,18 @@ REFUSED = {
     "a layer under vmap": (
         net(lambda m, x: jax.vmap(m.lora)(x).sum(1)),
         "setup: LoRA layers must be called on whole arrays, outside of jax.vmap",
+    ),
+    "a layer under jit": (
+        net(lambda m, x: jax.jit(lambda x: m.lora(x))(x).sum(1)),
+        "setup: LoRA layers must be called on whole arrays, outside of jax.vmap, jax.jit",
+    ),
+    "several outputs": (
+        net(lambda m, x: (m.lora(x),) * 4),
+        "setup: the model must give one array of real outputs .got tuple",
+    ),
+    "a layer of another's call": (
+        net(lambda m, x: m.lora(x).sum(1), more=lambda: Twice(8, 8, 2, key=jax.random.key(1))),
+        "model: the LoRA layer more must compute as LoRA does",
     ),
     "Dropout": (
         net(lambda m, x: m.drop(m.lora(x)).sum(1), drop=lambda: nnx.Dropout(0.5, rngs=rngs())),
@@ -183,6 +202,16 @@ def test_what_does_not_train_while_it_is_measured_may_draw_and_average():
         drop=lambda: nnx.Dropout(0.5, deterministic=True, rngs=rngs()),
         norm=lambda: nnx.BatchNorm(8, use_running_average=True, rngs=rngs()),
     )
+    table = coordinate_check(setup, SGD, lambda n: (0.1, 0.1), [8], seeds=1, steps=1)
+    assert np.isfinite(table.logs["delta2"]).all()
+
+
+@pytest.mark.parametrize("wrap", [nnx.jit, nnx.remat])
+def test_other_parts_may_be_under_transformations_of_flax(wrap):
+    def call(model, x):
+        return model.lora(wrap(lambda linear, x: jnp.tanh(linear(x)))(model.linear, x)).sum(1)
+
+    setup = net(call, linear=lambda: nnx.Linear(8, 8, rngs=rngs()))
     table = coordinate_check(setup, SGD, lambda n: (0.1, 0.1), [8], seeds=1, steps=1)
     assert np.isfinite(table.logs["delta2"]).all()
 
