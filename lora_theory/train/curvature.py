@@ -21,7 +21,7 @@ from lora_theory.arrays import Array
 from lora_theory.data.synthetic import Loss, objective
 from lora_theory.train import lanczos
 from lora_theory.train.lanczos import Ends
-from lora_theory.train.problems import Problem
+from lora_theory.train.problems import Problem, check_problem
 from lora_theory.train.programs import program
 
 ITERATIONS = 64
@@ -104,8 +104,9 @@ def curvature(
         ten (two-layer toy, n = 512, 8 seeds). Residuals see neither.
 
     Raises:
-        ValueError: a model without factors A or B, no iterations, an unknown axis, or rates and
-            steps that are none.
+        ValueError: a model without factors A or B, or with factors within `features`, no
+            iterations, an unknown axis, a train loss of test samples, or rates and steps that are
+            none.
 
     >>> import jax
     >>> from lora_theory.data.synthetic import linear_task
@@ -126,11 +127,14 @@ def curvature(
     graph, a, b, rest = parts
     if not (jax.tree.leaves(a) and jax.tree.leaves(b)):
         raise ValueError("problem: the model needs factors of both types, FactorA and FactorB")
+    check_problem(problem, axis, nnx.LoRAParam)
     rates = None if adam is None else _rates(adam)
     # Rates are arguments; the rest of Adam is part of the program.
     fixed = None if adam is None else adam._replace(eta_a=0.0, eta_b=0.0)
     goal = objective(problem.data, loss)
-    samples = problem.data.y_train.size  # Training samples come first, and others have no weight.
+    samples = problem.data.y_train.size  # Training samples come first.
+    if np.any(goal.weight[0, samples:]):
+        raise ValueError("loss: must weigh training samples alone (got weights of test samples)")
     squares = goal.target[:samples], goal.weight[0, :samples]
     run = program(_ending, graph, iterations, fixed, axis, model=problem.model)
     found = jax.device_get(run(a, b, rest, problem.data.x_train, squares, rates))

@@ -13,6 +13,7 @@ from lora_theory import arguments
 from lora_theory.arrays import Array
 from lora_theory.data.synthetic import Data
 from lora_theory.train.devices import Policy
+from lora_theory.train.programs import is_known
 
 
 class Problem(NamedTuple):
@@ -88,6 +89,8 @@ def check_problem(problem: Any, axis: int, trainable: Any) -> None:
         _check_frozen(frozen)
     z = _check_features(graph, trained, frozen, paths, data.x_train)
     _check_readout(graph, trained, frozen, paths, z, data.y_train.size)
+    if not is_known(model):  # Of this library's own models it is.
+        _check_samples(graph, trained, frozen, jnp.asarray(data.x_train), axis)
 
 
 def _check_data(data: Data, axis: int) -> None:
@@ -145,6 +148,28 @@ def _check_readout(
     for path, used in zip(paths, _used(readout, trained), strict=True):
         if not used:
             raise ValueError(f"problem: readout must use {path}, which would not be trained")
+
+
+def _check_samples(graph: Any, trained: Any, frozen: Any, x: Array, axis: int) -> None:
+    """Training and test samples stand side by side, in blocks: no sample may see another."""
+    of_sample = 1 if axis == 0 else 0
+    drawn = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size) + 1.0), trained)
+    some = jax.tree.map(lambda v, leaf: v.reshape(leaf.shape).astype(leaf.dtype), drawn, trained)
+
+    def parts(x: Array) -> tuple[Array, Array]:
+        model = nnx.merge(graph, some, frozen)
+        z = model.features(x)
+        return jax.lax.slice_in_dim(z, 0, 1, axis=of_sample), model.readout(z)[:1]
+
+    if x.shape[of_sample] < 2:
+        return
+    alone, beside = (parts(jax.lax.slice_in_dim(x, 0, k, axis=of_sample)) for k in (1, 2))
+    for name, one, two in zip(("features", "readout"), alone, beside, strict=True):
+        if not jnp.allclose(one, two, rtol=1e-3, atol=1e-5 * jnp.abs(two).max(), equal_nan=True):
+            raise ValueError(
+                f"problem: {name} must treat each sample alone, since training and test samples "
+                "go through it side by side (got others with another sample beside)"
+            )
 
 
 def _used(function: Callable[[Any], Any], trained: Any) -> list[bool]:

@@ -84,6 +84,15 @@ def identity(part: Any) -> Hashable:
     raise UnknownError(repr(part))
 
 
+def is_known(model: nnx.Module) -> bool:
+    """Whether a model's classes are of the libraries, and hold no functions that are not."""
+    try:
+        _modules(model)
+    except UnknownError:
+        return False
+    return True
+
+
 def _of_a_library(thing: Any) -> bool:
     """Whether it is what a module of one of the libraries has under its name."""
     module = getattr(thing, "__module__", None) or ""

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from lora_theory.adapters.layer import FactorA, FactorB, Frozen
-from lora_theory.data.synthetic import Data
+from lora_theory.data.synthetic import Data, objective
 from lora_theory.models.toys import LayerToy, TwoLayerToy
 from lora_theory.train import curvature as module
 from lora_theory.train.curvature import Adam, curvature
@@ -327,3 +327,26 @@ def test_a_model_without_factors_is_refused():
     linear = nnx.eval_shape(lambda: nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match="needs factors of both types"):
         measured(Problem(linear, problem("layer").data))
+
+
+class InFeatures(LayerToy):
+    def features(self, x):
+        return self.lora(x)
+
+    def readout(self, z):
+        return self.w_out[...] @ z
+
+
+def backwards(data):
+    """A train loss of the test samples."""
+    goal = objective(data, "mse")
+    return goal._replace(weight=goal.weight[::-1])
+
+
+def test_what_is_not_that_of_the_engine_has_no_curvature():
+    of = problem("layer", x64=False)
+    moved = InFeatures(WIDTH, 4, init="both", key=jax.random.key(0))
+    with pytest.raises(ValueError, match="features must not use what is trained"):
+        curvature(of._replace(model=moved), loss="mse")
+    with pytest.raises(ValueError, match="loss: must weigh training samples alone"):
+        curvature(of, loss=backwards)

@@ -17,7 +17,12 @@ from lora_theory.train.problems import Problem, check_problem, check_run, checke
 from lora_theory.train.sweep import sweep_cells
 
 KEY = jax.random.key(0)
-DATA = Data(*(jnp.asarray(np.ones(shape, "float32")) for shape in ((4, 6), 6, (4, 3), 3)))
+DATA = Data(
+    *(
+        jnp.asarray(np.random.default_rng(0).normal(size=shape), "float32")
+        for shape in ((4, 6), 6, (4, 3), 3)
+    )
+)
 
 
 class Net(nnx.Module):
@@ -66,6 +71,17 @@ class Column(Net):
         return super().readout(z)[:, None]
 
 
+class Centred(Net):
+    def features(self, x):
+        return x - x.mean(axis=1, keepdims=True)
+
+
+class CentredOutputs(Net):
+    def readout(self, z):
+        f = super().readout(z)
+        return f - f.mean()
+
+
 class NoReadout(nnx.Module):
     def __init__(self):
         self.lora = LoRA(4, 4, 2, init="both", key=KEY)
@@ -101,6 +117,11 @@ MODELS = {
         lambda: Biased(bias=bias()),
         "trainable: must be given, since bias is a parameter too: nnx.LoRAParam trains",
     ),
+    "features across samples": (
+        Centred,
+        "problem: features must treat each sample alone, since training and test samples",
+    ),
+    "outputs across samples": (CentredOutputs, "problem: readout must treat each sample alone"),
     "an output of another shape": (
         Column,
         r"problem: readout must give one output a sample, \(6,\) .got \(6, 1\)",
