@@ -23,6 +23,7 @@ from lora_theory.train.epsilon import EpsilonError, check_epsilon, epsilon_gap
 from lora_theory.train.layers import fresh, layers, scale_factors
 from lora_theory.train.programs import program
 from lora_theory.train.setups import (
+    check_functions,
     checked_dtype,
     checked_rates,
     checked_seeds,
@@ -180,6 +181,8 @@ def coordinate_checks(
     >>> [bool((table.logs["delta1"] == -jnp.inf).all()) for table in tables]
     [True, False]
     """
+    check_functions(setup=setup, optimizer=optimizer, loss=loss)
+    arguments.some("variants", variants)
     widths, steps = checked_widths(widths), arguments.integer("steps", steps)
     chosen, dtype = checked_seeds(seeds), checked_dtype(dtype)
     scaled = [_rates_and_starts(variants, optimizer, width, dtype) for width in widths]

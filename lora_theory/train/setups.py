@@ -19,6 +19,17 @@ from lora_theory.arrays import Array
 from lora_theory.train.layers import inputs, layers, split_factors
 
 
+def check_functions(**given: Any) -> None:
+    """Refuse what is no function.
+
+    Raises:
+        ValueError: the first one, by name.
+    """
+    for name, value in given.items():
+        if not callable(value):
+            raise arguments.refusal(name, "a function", value)
+
+
 def checked_rates(
     rates: Callable[[int], Any], optimizer: Callable[..., Any], width: int
 ) -> tuple[float, ...]:
@@ -27,6 +38,7 @@ def checked_rates(
     Raises:
         ValueError: no tuple of finite numbers of at least 0, or not as many as are taken.
     """
+    check_functions(rates=rates)
     found = rates(width)
     if not isinstance(found, tuple | list):
         raise ValueError(

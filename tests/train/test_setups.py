@@ -13,6 +13,7 @@ from lora_theory import LinearToy, LoRA, lora_plus
 from lora_theory.adapters.layer import EmbeddingFactor
 from lora_theory.train.coordinates import coordinate_check, half_mse
 from lora_theory.train.setups import (
+    check_functions,
     checked_dtype,
     checked_rates,
     checked_seeds,
@@ -42,6 +43,13 @@ def test_rates_that_are_none_are_refused(given, message):
 
     with pytest.raises(ValueError, match=message):
         checked_rates(lambda n: given, optimizer, 8)
+
+
+@pytest.mark.parametrize("name", ["setup", "optimizer", "loss", "rates"])
+def test_what_is_no_function_is_refused(name):
+    check_functions(**{name: SGD})
+    with pytest.raises(ValueError, match=f"{name}: must be a function .got 3"):
+        check_functions(**{name: 3})
 
 
 @pytest.mark.parametrize("given", [(0, 0.5), [0.0, 1], (np.float32(0.5), jnp.ones(()))])
