@@ -43,13 +43,21 @@ def epsilon_gap(transform: Any, grads: Any, params: Any) -> Array:
         jnp.where(apart(u, v) < _ALLOWED / 5, apart(g, v), 0.0)
         for g, u, v in zip(own, large, larger, strict=True)
     ]
-    along = [
-        jnp.abs(jnp.vdot(v, g)) > _ALONG * jnp.linalg.norm(v) * jnp.linalg.norm(g)
-        for v, g in zip(larger, jax.tree.leaves(grads), strict=True)
-        if g.size > 1  # Of one number every update goes along the gradient.
-    ]
-    clipped = jnp.stack(along).all() if along else jnp.zeros((), bool)
+    clipped = _goes_along(larger, jax.tree.leaves(grads))
     return jnp.where(clipped, 0.0, jnp.stack(gaps).max())
+
+
+def _goes_along(updates: list[Array], grads: list[Array]) -> Array:
+    """Whether updates go along the gradient in every leaf that tells: not in those of one number,
+    where everything does, nor where the gradient is 0.
+    """
+    tells, goes = [jnp.zeros((), bool)], [jnp.ones((), bool)]
+    for v, g in zip(updates, grads, strict=True):
+        size = jnp.linalg.norm(g)
+        tells.append((size > 0) & (g.size > 1))
+        cosine = jnp.abs(jnp.vdot(v, g)) > _ALONG * jnp.linalg.norm(v) * size
+        goes.append(cosine | ~tells[-1])
+    return jnp.stack(tells).any() & jnp.stack(goes).all()
 
 
 def check_epsilon(gaps: np.ndarray, width: int) -> None:

@@ -115,13 +115,17 @@ def _frozen(kind: Any) -> bool:
 
 
 def _modules(model: Any) -> list[Hashable]:
-    """Classes of a model and the functions that its modules hold, which a `GraphDef` names only."""
+    """Classes of a model and whatever its modules hold that can be called, as activations.
+
+    A `GraphDef` holds them too, but not what stands behind them.
+    """
     if model is None:
         return []
     found: list[Hashable] = []
     for _, module in nnx.iter_modules(model):
         found.append(identity(type(module)))
-        found += [identity(v) for v in vars(module).values() if isinstance(v, types.FunctionType)]
+        held = (v for v in vars(module).values() if not isinstance(v, nnx.Module | nnx.Variable))
+        found += [identity(value) for value in held if callable(value)]
     return found
 
 

@@ -18,6 +18,11 @@ from lora_theory.adapters.layer import Frozen
 from lora_theory.arrays import Array
 from lora_theory.train.layers import inputs, layers, split_factors
 
+_CHANGES = (
+    "setup: the model must not change while it is called, as Dropout and BatchNorm do while they "
+    "train; call model.eval() first"
+)
+
 
 def check_functions(**given: Any) -> None:
     """Refuse what is no function.
@@ -157,10 +162,7 @@ def _check_call(model: nnx.Module, x: Any) -> None:
         found = model(x)
         for path, value in _moving(model).items():
             if value is not before.get(path):
-                raise ValueError(
-                    "setup: the model must not change while it is called, as Dropout and BatchNorm "
-                    f"do while they train; call model.eval() first (got another {path})"
-                )
+                raise ValueError(f"{_CHANGES} (got another {path})")
         if not isinstance(found, Array) or not jnp.issubdtype(found.dtype, jnp.floating):
             raise ValueError(
                 "setup: the model must give one array of real outputs (got "
@@ -191,10 +193,7 @@ def in_words() -> Iterator[None]:
     try:
         yield
     except flax.errors.TraceContextError as error:
-        raise ValueError(
-            "setup: the model must not change while it is called, as Dropout and BatchNorm do "
-            f"while they train; call model.eval() first ({str(error).splitlines()[0]})"
-        ) from None
+        raise ValueError(f"{_CHANGES} ({str(error).splitlines()[0]})") from None
     except TypeError as error:
         # Of a traced value that has left its trace JAX sometimes only says how many there are.
         left = isinstance(error, jax.errors.UnexpectedTracerError)

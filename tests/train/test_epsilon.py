@@ -18,9 +18,9 @@ GRADS = {
 }
 
 
-def gap(base):
+def gap(base, grads=GRADS):
     transform = lora_plus(0.1, 0.3, base=base)
-    return float(jax.jit(lambda: epsilon_gap(transform, GRADS, PARAMS))())
+    return float(jax.jit(lambda: epsilon_gap(transform, grads, PARAMS))())
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,25 @@ def gap(base):
 )
 def test_the_gap_is_how_far_updates_are_off_those_of_large_gradients(base, expected):
     assert gap(base) == pytest.approx(expected, abs=1e-3)
+
+
+CLIPPED = functools.partial(optax.chain, optax.clip_by_global_norm(0.1))
+
+
+@pytest.mark.parametrize("still", ["lora_a", "lora_b"])
+def test_a_factor_without_a_gradient_tells_nothing_of_clipping(still):
+    """Init[1] and Init[2]: at first one factor has no gradient."""
+    grads = GRADS | {"lora_b": jnp.array([[-1e-4, 3e-4]] * 3)}  # Of sizes that differ.
+    grads |= {still: jnp.zeros_like(GRADS[still])}
+    assert gap(lambda eta: CLIPPED(optax.sgd(eta)), grads) == 0
+    assert gap(functools.partial(optax.adam, eps=1e-2), grads) > 0.5
+
+
+def test_numbers_alone_tell_nothing_of_clipping():
+    """Every update of one number goes along its gradient: an ε is seen there all the same."""
+    params = grads = {"lora_a": jnp.full((1, 1), 1e-3), "lora_b": jnp.full((1, 1), 1e-3)}
+    transform = lora_plus(0.1, 0.3, base=functools.partial(optax.adam, eps=1e-2))
+    assert jax.jit(lambda: epsilon_gap(transform, grads, params))() > 0.5
 
 
 def test_a_gap_that_is_too_large_is_refused_with_the_width():

@@ -197,3 +197,19 @@ def test_a_models_classes_count_beside_its_structure():
     linear.dot_general = lambda *a, **kw: jax.lax.dot_general(*a, **kw)
     with pytest.raises(UnknownError):
         programs._modules(linear)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda z: z,
+        functools.partial(lambda s, z: s * z, 1.0),
+        jax.jit(lambda z: z),
+        Held(),
+        Held().__call__,
+    ],
+)
+def test_an_activation_of_ones_own_makes_a_model_unknown(act):
+    linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    assert programs.is_known(nnx.Sequential(linear))
+    assert not programs.is_known(nnx.Sequential(linear, act))
