@@ -1,43 +1,92 @@
 """LoRA+ as an optax transformation: A and B train at different rates, over any optax base."""
 
 import dataclasses
-import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import optax
+from flax import serialization
 
-from lora_theory import arguments
-from lora_theory.adapters.labels import GROUPS, leaf_labels_of
-from lora_theory.arrays import Rate
-
-Schedule = Callable[[Any], Any]
-Base = Callable[..., optax.GradientTransformation]
+from lora_theory.adapters.labels import leaves
+from lora_theory.adapters.recipe import Part, Recipe
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LoRAPlusState:
-    """State of `lora_plus`: the base's states by group, and each leaf's label, fixed at `init`.
+@jax.tree_util.register_pytree_with_keys_class
+class Rates(dict[str, Any]):
+    """The rates of the last step, by name; a report, which nothing reads, so it can not be set.
 
-    `nnx.Optimizer` passes parameters with their variable types at `init` and bare arrays at
-    `update`; the labels travel with the state so that both see the same groups.
+    >>> Rates({"learning_rate": 0.1})["learning_rate"]
+    0.1
     """
 
-    inner: Any
-    labels: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    def __setitem__(self, name: str, value: Any) -> None:
+        raise TypeError(
+            f"{name}: can not be set here, where the rates of the last step stand; to change rates "
+            "in training give a schedule, or optax.inject_hyperparams(lora_plus)(…)"
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (dict(self),)
+
+    def tree_flatten_with_keys(self) -> Any:
+        """As a dictionary's, in the order of names."""
+        names = sorted(self)
+        return [(jax.tree_util.DictKey(name), self[name]) for name in names], tuple(names)
+
+    @classmethod
+    def tree_unflatten(cls, names: Any, rates: Any) -> "Rates":
+        """As a dictionary's."""
+        return cls(zip(names, rates, strict=True))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Where each leaf trains, fixed at `init`: names, and parts in the same order."""
+
+    paths: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def used(self) -> tuple[Part, ...]:
+        """The parts that occur."""
+        return tuple(dict.fromkeys(self.parts))
+
+
+class LoRAPlusState(NamedTuple):
+    """State of `lora_plus`; its structure does not depend on the rates.
+
+    `nnx.Optimizer` passes parameters with their variable types at `init` and bare arrays at
+    `update`; the plan travels with the state so that both see the same groups.
+    """
+
+    count: Any
+    hyperparams: Rates
+    inner: dict[str, Any]
+    plan: Plan
+
+
+serialization.register_serialization_state(
+    Rates,
+    lambda rates: serialization.to_state_dict(dict(rates)),
+    lambda rates, state: Rates(serialization.from_state_dict(dict(rates), state)),
+)
+serialization.register_serialization_state(Plan, lambda plan: {}, lambda plan, state: plan)
 
 
 def lora_plus(
-    eta_a: Rate | Schedule,
-    eta_b: Rate | Schedule | None = None,
+    eta_a: Any,
+    eta_b: Any = None,
     *,
-    ratio: Rate | None = None,
-    base: Base = optax.adamw,
-    eta_embedding: Rate | Schedule = 1e-6,
+    ratio: Any = None,
+    base: Any = "adamw",
+    eta_embedding: Any = 1e-6,
     labels: Any = None,
+    groups: Any = None,
+    reference_fan_in: Any = None,
+    equal_decay: bool = False,
+    shared: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """LoRA+ (Hayou, Ghosh, Yu 2024): A at rate η_A, B and 1-d parameters at η_B = λ η_A.
 
@@ -45,114 +94,153 @@ def lora_plus(
     |---|---|---|
     | A | factors A | base(η_A) |
     | B | factors B | base(η_B) |
-    | no_decay | 1-d parameters (biases, norms) | base(η_B), weight decay 0 |
+    | no_decay | biases, norms, all else of one dimension | base(η_B), weight decay 0 |
+    | magnitude | magnitudes of DoRA | base(η_B), weight decay 0 |
     | embedding | factors of adapted embeddings | base(η_embedding) |
+    | head, and groups of your own | what you say | base(η_A) |
     | frozen | what is not trained | no update, no state |
 
     Theorem 1: efficient feature learning needs η_A = Θ(1/n) and η_B = Θ(1), so λ = Θ(n).
-    At λ = 1 this is the base itself, bit for bit (of a base with weight decay: on trees without
-    1-d parameters).
+    At λ = 1 this is an optimizer of optax itself, bit for bit (of a base with weight decay: on
+    trees without 1-d parameters). A base is run group by group, unless it is `shared`: one that
+    clips by a norm over leaves clips each group by itself, at every λ. Clip all of them before:
+    `optax.chain(optax.clip_by_global_norm(1.0), lora_plus(…))`.
 
     Args:
         eta_a: η_A (or "the rate", with `ratio`); a number, a traced scalar, or a schedule.
         eta_b: η_B, the same kinds. Give either `eta_b` or `ratio`.
-        ratio: λ = η_B / η_A.
-        base: any `rate -> GradientTransformation` of optax: `optax.sgd`, `optax.sign_sgd`,
-            `optax.adam`, `optax.adamw`, or a `functools.partial` of one. Where it takes
-            `weight_decay`, the group no_decay gets 0.
+        ratio: λ = η_B / η_A, at every step of a schedule.
+        base: an optimizer of optax by name, or any function `rate -> GradientTransformation`:
+            `optax.sgd`, `optax.contrib.muon`, a `functools.partial`. Where it takes
+            `weight_decay`, the groups no_decay and magnitude get 0.
         eta_embedding: the rate of adapted embeddings, 1e-6 in the official optimizer.
-        labels: how leaves are grouped: None for `lora_labels`, a function from the parameters
-            to labels, or a tree (or prefix of one) of the names in `GROUPS`.
+        labels: how leaves are grouped: None for `lora_labels`, a preset's name, a function from
+            the parameters to labels, or a tree (or prefix of one) of names of groups.
+        groups: what a group does otherwise, and groups of your own: a mapping of names to
+            `ParamGroup`.
+        reference_fan_in: n₀ of layers that train A at η_A; another A, of n inputs, trains at
+            η_A n₀ / n. Without it all train at η_A.
+        equal_decay: whether rate times weight decay is that of A in every group. AdamW multiplies
+            its decay by the rate, so that at λ = 16 it decays B 16 × as fast as A; so does the
+            official optimizer, and so does this one by default.
+        shared: whether groups share their base: it runs once, at η_A, over the leaves of all
+            groups that have it, and each group's update is multiplied with η / η_A. For bases
+            that look at all leaves at once, as Prodigy, and move in proportion to their rate.
 
     Returns:
-        An optax transformation for any pytree of parameters: the state of an NNX module
-        (`flax.nnx.LoRA` and `LoRALinear` as Flax ships them, or this library's `LoRA`), or
-        nested dictionaries.
+        An optax transformation for any pytree of parameters: the state of an NNX module, nested
+        or flat dictionaries, lists. Its state shows the rates of the last step, as
+        `state.hyperparams["learning_rate"]` (η_A) and `["learning_rate_B"]`.
 
     Raises:
-        ValueError: both or neither of `eta_b` and `ratio`, a rate or ratio that is negative, NaN
-            or infinite, or (at `init`) a leaf without a label, by name.
+        ValueError: a rate, a group or a base that is none; at `init` a leaf without a group, or
+            factors that their kernel shows to be exchanged, by name; at `update` gradients of
+            another tree.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> from flax import nnx
     >>> model = nnx.LoRALinear(64, 32, lora_rank=4, rngs=nnx.Rngs(0))
     >>> optimizer = nnx.Optimizer(model, lora_plus(1e-4, ratio=16), wrt=nnx.LoRAParam)
 
-    >>> params = {"lora_A": jnp.ones((2, 3)), "lora_B": jnp.ones((3, 2))}
-    >>> tx = lora_plus(0.1, 0.4, base=optax.sgd)
+    >>> from lora_theory import ParamGroup
+    >>> params = {"lora_A": jnp.ones((2, 3)), "lora_B": jnp.ones((3, 2)), "head": jnp.ones((3, 3))}
+    >>> tx = lora_plus(0.1, 0.4, base="sgd", groups={"head": ParamGroup(match="head", ratio=2)})
     >>> updates, _ = tx.update(params, tx.init(params))
     >>> [f"{updates[name].ravel()[0]:.1f}" for name in params]
-    ['-0.1', '-0.4']
+    ['-0.1', '-0.4', '-0.2']
     """
-    if (eta_b is None) == (ratio is None):
-        given = "neither" if eta_b is None else "both"
-        raise ValueError(f"eta_b, ratio: must be one of the two (got {given})")
-    if isinstance(eta_a, tuple | list):
-        raise ValueError(
-            f"eta_a: must be one rate; give eta_b as the second argument (got {eta_a})"
-        )
-    _check_rate("eta_a", eta_a)
-    if ratio is not None:
-        _check_rate("ratio", ratio, schedule=False)
-    if not callable(base):
-        raise arguments.refusal("base", "a function from a rate, as optax.sgd", base)
-    if eta_b is None:
-        eta_b = eta_a if _equal(ratio, 1.0) else _times(ratio, eta_a)
-    rates = {"eta_b": eta_b, "eta_embedding": eta_embedding}
-    for name, rate in rates.items():
-        _check_rate(name, rate)
-    transforms = {
-        "A": base(eta_a),
-        "B": base(eta_b),
-        "no_decay": base(eta_b, weight_decay=0.0) if _decays(base) else base(eta_b),
-        "embedding": base(eta_embedding),
-        "frozen": optax.set_to_zero(),
-    }
-    # Groups trained alike are one group. At λ = 1 the base then sees the tree that it would see
-    # alone: split in two, Adam's compiled bias correction rounds differently.
-    same = {group: group for group in GROUPS}
-    same["B"] = "A" if _equal(eta_a, eta_b) else "B"
-    same["no_decay"] = "no_decay" if _decays(base) else same["B"]
-
-    def grouped(leaf_labels: tuple[str, ...], tree: Any) -> optax.GradientTransformationExtraArgs:
-        # Only the groups that occur: an empty group would still count steps.
-        merged = [same[label] for label in leaf_labels]
-        used = {group: transforms[group] for group in GROUPS if group in merged}
-        label_tree = jax.tree.unflatten(jax.tree.structure(tree), merged)
-        return optax.multi_transform(used, label_tree)
+    recipe = Recipe(
+        eta_a=eta_a,
+        eta_b=eta_b,
+        ratio=ratio,
+        base=base,
+        eta_embedding=eta_embedding,
+        labels=labels,
+        groups=groups,
+        reference_fan_in=reference_fan_in,
+        equal_decay=equal_decay,
+        shared=shared,
+    )
 
     def init(params: Any) -> LoRAPlusState:
-        leaf_labels = leaf_labels_of(params, labels)
-        return LoRAPlusState(grouped(leaf_labels, params).init(params), leaf_labels)
+        planned = recipe.plan(params)
+        plan = Plan(tuple(leaf.path for leaf, _ in planned), tuple(part for _, part in planned))
+        inner = {part.name: _over([part], recipe, plan, params).init(params) for part in plan.used}
+        return LoRAPlusState(jnp.zeros([], jnp.int32), _rates(recipe, plan, 0), inner, plan)
 
     def update(
         updates: Any, state: LoRAPlusState, params: Any = None, **extra: Any
     ) -> tuple[Any, LoRAPlusState]:
-        transform = grouped(state.labels, updates)
-        updates, inner = transform.update(updates, state.inner, params, **extra)
-        return updates, LoRAPlusState(inner, state.labels)
+        plan = state.plan
+        _check_tree(updates, plan)
+        inner = dict(state.inner)
+        for family in recipe.families(plan.used):
+            old = [inner[part.name] for part in family]
+            tx = _over(family, recipe, plan, updates)
+            updates, new = tx.update(updates, _union(old), params, **extra)
+            updates = _scaled(updates, {part: recipe.scale(part) for part in family}, plan)
+            inner |= {part.name: _share(mine, new) for part, mine in zip(family, old, strict=True)}
+        rates = _rates(recipe, plan, state.count)
+        return updates, LoRAPlusState(optax.safe_increment(state.count), rates, inner, plan)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _times(ratio: Rate | None, rate: Rate | Schedule) -> Rate | Schedule:
-    if callable(rate):
-        return lambda count: ratio * rate(count)
-    return ratio * rate  # type: ignore[operator]
+def _over(
+    family: list[Part], recipe: Recipe, plan: Plan, tree: Any
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation of parts that train alike, on their leaves alone."""
+    mine = [part in family for part in plan.parts]
+    mask = jax.tree.unflatten(jax.tree.structure(tree), mine)
+    return optax.masked(recipe.transform(family[0]), mask)
 
 
-def _equal(left: Any, right: Any) -> bool:
-    """Whether two rates are known to be equal; of traced ones and schedules only itself is."""
-    known = all(isinstance(rate, int | float | np.number) for rate in (left, right))
-    return left is right or (known and bool(left == right))
+def _scaled(updates: Any, scales: dict[Part, Any], plan: Plan) -> Any:
+    if all(isinstance(scale, float) and scale == 1.0 for scale in scales.values()):
+        return updates
+    flat, tree = jax.tree.flatten(updates)
+    scaled = [
+        (scales[part] * update).astype(update.dtype) if part in scales else update
+        for part, update in zip(plan.parts, flat, strict=True)
+    ]
+    return jax.tree.unflatten(tree, scaled)
 
 
-def _decays(base: Base) -> bool:
-    return "weight_decay" in inspect.signature(base).parameters
+def _masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
 
 
-def _check_rate(name: str, rate: Rate | Schedule, *, schedule: bool = True) -> None:
-    """Refuse a senseless rate while it is still a number; a traced one can not be looked at."""
-    if (schedule and callable(rate)) or isinstance(rate, jax.core.Tracer):
-        return
-    arguments.at_least(name, rate, 0)
+def _union(states: list[Any]) -> Any:
+    """One state over the leaves of several: each leaf from the state that has it."""
+    if len(states) == 1:
+        return states[0]
+    return jax.tree.map(
+        lambda *nodes: next((node for node in nodes if not _masked(node)), nodes[0]),
+        *states,
+        is_leaf=_masked,
+    )
+
+
+def _share(mine: Any, union: Any) -> Any:
+    """What of a state over several parts belongs to one, whose old state is `mine`."""
+    return jax.tree.map(lambda old, new: old if _masked(old) else new, mine, union, is_leaf=_masked)
+
+
+def _rates(recipe: Recipe, plan: Plan, count: Any) -> Rates:
+    rates = {"learning_rate": recipe.eta_a} | {
+        f"learning_rate_{part.name}": recipe.rate(part)
+        for part in plan.used
+        if part.name != "A" and part.group != "frozen"
+    }
+    now = {name: rate(count) if callable(rate) else rate for name, rate in rates.items()}
+    return Rates({name: jnp.asarray(rate, jnp.result_type(float)) for name, rate in now.items()})
+
+
+def _check_tree(updates: Any, plan: Plan) -> None:
+    paths = tuple(leaf.path for leaf in leaves(updates))
+    if paths != plan.paths:
+        other = sorted(set(paths) ^ set(plan.paths)) or ["the same names in another order"]
+        raise ValueError(
+            f"updates: must have the {len(plan.paths)} leaves of the parameters at init "
+            f"(got {len(paths)}; {other[0]} is not in both)"
+        )

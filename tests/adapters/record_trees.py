@@ -488,7 +488,7 @@ def from_sources() -> Iterable[dict[str, Any]]:
             "lora_B(lora_A(x)) with weights (out, in): x meets axis 1 of lora_A (r, in); one flat "
             "key a leaf",
             *rows,
-            ((magnitude[adapter],), (6,), "no_decay"),
+            ((magnitude[adapter],), (6,), "magnitude"),
         )
 
     yield restated(
@@ -498,7 +498,7 @@ def from_sources() -> Iterable[dict[str, Any]]:
         "scales outputs",
         (("dense", "lora_a"), (10, 2), "A"),
         (("dense", "lora_b"), (2, 6), "B"),
-        (("dense", "magnitude"), (6,), "no_decay"),
+        (("dense", "magnitude"), (6,), "magnitude"),
         (("dense", "bias"), (6,), "no_decay"),
     )
 

@@ -1,4 +1,8 @@
-"""The group of every leaf: the official grouping, exact names, types, refusals."""
+"""The group of every leaf: trees of the projects, the official grouping, names, refusals."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -7,23 +11,167 @@ import optax
 import pytest
 from flax import nnx
 
-from lora_theory.adapters.labels import lora_labels
+from lora_theory.adapters.labels import PRESETS, keras_labels, leaves, lora_labels
 from lora_theory.adapters.layer import EmbeddingFactor, LoRA
 from lora_theory.adapters.lora_plus import lora_plus
 
 PARAMS = {"lora_a": jnp.ones((3, 8)), "lora_b": jnp.ones((8, 3)), "bias": jnp.ones(8)}
+# tests/adapters/record_trees.py says how they were recorded.
+TREES = json.loads(Path(__file__).with_name("trees.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["head", "lora_block", "my_lora_a", "kernel"])
+def shaped(shape, dtype="float32"):
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+
+
+def nested(entries):
+    """A tree of dictionaries from paths; keys with dots stay whole, as the projects have them."""
+    tree = {}
+    for names, shape, dtype, *_ in entries:
+        *above, own = names
+        place = tree
+        for name in above:
+            place = place.setdefault(name, {})
+        place[own] = shaped(shape, dtype)
+    return tree
+
+
+def by_path(tree):
+    return {
+        jax.tree_util.keystr(path): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
+def expected(entries):
+    tree = {}
+    for names, *_, group in entries:
+        *above, own = names
+        place = tree
+        for name in above:
+            place = place.setdefault(name, {})
+        place[own] = group
+    return by_path(jax.tree.map(str, tree, is_leaf=lambda group: group is None))
+
+
+@pytest.mark.parametrize(
+    "entry", TREES, ids=[f"{entry['project']}, {entry['tree']}" for entry in TREES]
+)
+def test_trees_of_the_projects(entry):
+    kept = [leaf for leaf in entry["leaves"] if leaf[-1] is not None]
+    labels = lora_labels(nested(kept), entry["preset"])
+    assert by_path(labels) == expected(kept)
+    assert {"A", "B"} & set(jax.tree.leaves(labels))
+    for leaf in entry["leaves"]:
+        if leaf[-1] is None:
+            with pytest.raises(ValueError, match="has no label"):
+                lora_labels(nested([*kept, leaf]), entry["preset"])
+
+
+def test_the_trees_are_of_every_project():
+    recorded = " ".join(entry["project"] for entry in TREES).lower()
+    for project in (
+        "flax nnx.lora", "easydel", "qwix", "tunix", "maxtext", "gemma", "openpi", "keras",
+        "axlearn", "levanter", "lorax", "quax", "peft", "linen", "haiku", "scan",
+    ):  # fmt: skip
+        assert project in recorded
+
+
+@pytest.mark.parametrize("project", ["lorax", "quax"])
+def test_where_the_letter_is_a_trap_the_error_names_the_preset(project):
+    for entry in TREES:
+        if entry["project"].startswith(project):
+            with pytest.raises(ValueError, match=f'labels="{project}"|has no label'):
+                lora_labels(nested(entry["leaves"]))
+
+
+@pytest.mark.parametrize("name", ["head", "lora_block", "flora_a", "lora_a2", "lora_ab", "kernel"])
 def test_a_leaf_without_label_is_named(name):
     params = {"layer": PARAMS | {name: jnp.ones((2, 2))}}
-    with pytest.raises(ValueError, match=rf"layer\.{name}: .*no label"):
+    with pytest.raises(ValueError, match=rf"layer\.{name}: .*no label.*match=\"layer\.{name}\""):
         lora_plus(0.1, 0.1).init(params)
 
 
+@pytest.mark.parametrize("beside", ["w", "_w", "weight", "kernel"])
+def test_a_letter_beside_a_kernel_says_nothing(beside):
+    """Also below `lora`: there a and b are safe only where no kernel is among them."""
+    factors = {"a": jnp.ones((3, 8)), "b": jnp.ones((8, 3))}
+    assert lora_labels({"lora": factors}) == {"lora": {"a": "A", "b": "B"}}
+    for tree in ({"lora": factors | {beside: jnp.ones((8, 8))}}, {"layer": factors}, factors):
+        with pytest.raises(ValueError, match=r'does not say which side .*labels="lorax"'):
+            lora_labels(tree)
+
+
+@pytest.mark.parametrize("preset", ["lorax", "quax"])
+def test_where_b_reads_the_input(preset):
+    tree = {"w": jnp.ones((5, 3)), "a": jnp.ones((2, 3)), "b": jnp.ones((5, 2))}
+    assert lora_labels(tree, preset) == {"w": "frozen", "a": "B", "b": "A"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_that_matches_nothing_is_refused(preset):
+    with pytest.raises(ValueError, match=f"labels: preset '{preset}' finds no factor .*wants"):
+        lora_plus(0.1, 0.1, labels=preset).init({"norm": {"scale": jnp.ones(3)}})
+
+
+def test_a_preset_of_other_names_is_refused():
+    with pytest.raises(ValueError, match="preset 'lorax' finds no factor"):
+        lora_plus(0.1, 0.1, labels="lorax").init(PARAMS)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match=r"labels: must be one of .*lorax.*'lorx'; lorax\?"):
+        lora_plus(0.1, 0.1, labels="lorx").init(PARAMS)
+
+
 def test_an_unknown_label_is_refused():
-    with pytest.raises(ValueError, match=r"labels: must be among .* 'C'"):
+    with pytest.raises(ValueError, match=r"labels: must be among .* 'C' for bias"):
         lora_plus(0.1, 0.1, labels=lambda p: dict.fromkeys(p, "C")).init(PARAMS)
+
+
+LABELS = {"lora_a": "A", "lora_b": "B", "bias": "frozen"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS,
+        lambda _: LABELS,
+        {"layer": LABELS},
+        {"layer": "B"},
+        {"layer.lora_a": "A", "layer": "B"},
+    ],
+    ids=["leaves", "function", "nested", "prefix", "longest prefix"],
+)
+def test_labels_are_matched_by_names_whatever_the_containers(labels):
+    class Model(nnx.Module):
+        def __init__(self):
+            self.layer = nnx.data({name: nnx.Param(array) for name, array in PARAMS.items()})
+
+    top = not isinstance(labels, dict) or "lora_a" in labels
+    for params in (PARAMS if top else {"layer": PARAMS}, nnx.state(Model())):
+        told = {"layer": LABELS} if top and not isinstance(params, dict) else labels
+        plan = lora_plus(0.1, 0.1, labels=told).init(params).plan
+        groups = {path.rsplit(".", 1)[-1]: part.group for path, part in zip(*vars(plan).values())}  # noqa: B905
+        wanted = dict.fromkeys(PARAMS, "B") if told == {"layer": "B"} else LABELS
+        if isinstance(told, dict) and "layer.lora_a" in told:
+            wanted = dict.fromkeys(PARAMS, "B") | {"lora_a": "A"}
+        assert groups == wanted
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"lora_a": "A"}, r"labels: must say a group for bias \(8,\), as .*\(got lora_a\)"),
+        (LABELS | {"heads": "A"}, r"labels: must name leaves of the parameters \(got 'heads'\)"),
+        ({"lora_a": 1, "lora_b": "B", "bias": "B"}, "labels: must hold names of groups.*lora_a"),
+        (3, r"labels: must be a preset, a function or a tree \(got 3\)"),
+        ({}, "labels: must be a preset, a function or a tree"),
+    ],
+)
+def test_a_tree_of_labels_that_does_not_fit_is_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        lora_plus(0.1, 0.1, labels=labels).init(PARAMS)
 
 
 class Adapted(nnx.Module):
@@ -35,56 +183,128 @@ class Adapted(nnx.Module):
         self.embed_b = EmbeddingFactor(jnp.ones((8, 2)))
         self.query = nnx.LoRALinear(8, 8, lora_rank=2, rngs=rngs)
         self.value = LoRA(8, 8, 2, weight=jnp.eye(8), key=key)
+        self.magnitude = nnx.Param(jnp.ones(8))
         self.norm = nnx.LayerNorm(8, rngs=rngs)
+        self.rms_norm = nnx.RMSNorm(8, rngs=rngs)
+        self.head = nnx.Linear(8, 3, rngs=rngs)
         self.renamed = LoRA(8, 8, 2, key=key)
 
 
 def official_group(name, module, ndim):
     """Which group the paper's optimizer puts a trained parameter in, restated from its rules:
     adapted embeddings first; then every B and every 1-d parameter, without decay for biases and
-    norms; all else with A.
+    LayerNorms; all else with A.
     """
     if module == "embedding adapter":
         return "embedding"
     if "lora_B" in name or ndim == 1:
-        return "no_decay" if "bias" in name or module == "norm" else "B"
+        return "no_decay" if "bias" in name or module == "LayerNorm" else "B"
     return "A"
 
 
-def test_grouping_equals_the_official_optimizer():
-    model = Adapted(nnx.Rngs(0))
-    trained = nnx.state(model, nnx.Any(nnx.LoRAParam, nnx.PathContains("norm")))
-    torch_names = {
-        ("embed_a",): ("embed.lora_embedding_A", "embedding adapter", 2),
-        ("embed_b",): ("embed.lora_embedding_B", "embedding adapter", 2),
-        ("query", "lora", "lora_a"): ("query.lora_A.weight", "linear adapter", 2),
-        ("query", "lora", "lora_b"): ("query.lora_B.weight", "linear adapter", 2),
-        ("value", "lora_a"): ("value.lora_A.weight", "linear adapter", 2),
-        ("value", "lora_b"): ("value.lora_B.weight", "linear adapter", 2),
-        ("norm", "scale"): ("norm.weight", "norm", 1),
-        ("norm", "bias"): ("norm.bias", "norm", 1),
-        ("renamed", "lora_a"): ("renamed.lora_A.weight", "linear adapter", 2),
-        ("renamed", "lora_b"): ("renamed.lora_B.weight", "linear adapter", 2),
-    }
-    labels = dict(nnx.to_flat_state(lora_labels(trained)))
-    assert labels == {path: official_group(*torch_names[path]) for path in torch_names}
+TORCH_NAMES = {
+    ("embed_a",): ("embed.lora_embedding_A", "embedding adapter", 2),
+    ("embed_b",): ("embed.lora_embedding_B", "embedding adapter", 2),
+    ("query", "lora", "lora_a"): ("query.lora_A.weight", "linear adapter", 2),
+    ("query", "lora", "lora_b"): ("query.lora_B.weight", "linear adapter", 2),
+    ("value", "lora_a"): ("value.lora_A.weight", "linear adapter", 2),
+    ("value", "lora_b"): ("value.lora_B.weight", "linear adapter", 2),
+    ("norm", "scale"): ("norm.weight", "LayerNorm", 1),
+    ("norm", "bias"): ("norm.bias", "LayerNorm", 1),
+    ("renamed", "lora_a"): ("renamed.lora_A.weight", "linear adapter", 2),
+    ("renamed", "lora_b"): ("renamed.lora_B.weight", "linear adapter", 2),
+}
+# Where our default differs: a magnitude and an RMSNorm do not decay; a head wants to be named.
+OTHERWISE = {
+    ("magnitude",): ("query.lora_magnitude_vector", "linear adapter", 1),
+    ("rms_norm", "scale"): ("rms_norm.weight", "RMSNorm", 1),
+    ("head", "kernel"): ("head.weight", "linear", 2),
+    ("head", "bias"): ("head.bias", "linear", 1),
+}
+
+
+def trained(*others):
+    return nnx.state(
+        Adapted(nnx.Rngs(0)),
+        nnx.Any(nnx.LoRAParam, *(nnx.PathContains(name) for name in others)),
+    )
+
+
+def test_the_default_is_the_official_grouping_where_both_agree():
+    labels = dict(nnx.to_flat_state(lora_labels(trained("norm"))))
+    assert labels == {path: official_group(*TORCH_NAMES[path]) for path in TORCH_NAMES}
+
+
+def test_the_official_grouping_under_its_name():
+    params = trained("norm", "magnitude", "rms_norm", "head")
+    labels = dict(nnx.to_flat_state(lora_labels(params, "official")))
+    wanted = TORCH_NAMES | OTHERWISE
+    assert labels == {path: official_group(*wanted[path]) for path in wanted}
+
+
+def test_where_the_default_differs_from_the_official_grouping():
+    labels = dict(nnx.to_flat_state(lora_labels(trained("norm", "magnitude", "rms_norm"))))
+    differing = {path: labels[path] for path in (("magnitude",), ("rms_norm", "scale"))}
+    assert differing == {("magnitude",): "magnitude", ("rms_norm", "scale"): "no_decay"}
+    with pytest.raises(ValueError, match=r"head\.kernel: .*has no label"):
+        lora_labels(trained("head"))
 
 
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
         ({"lora_A": {"weight": jnp.ones((2, 3))}}, {"lora_A": {"weight": "A"}}),
-        ({"lora_B": {"default": {"weight": jnp.ones((2, 3))}}}, None),
+        (
+            {"lora_B": {"other": {"weight": jnp.ones((2, 3))}}},
+            {"lora_B": {"other": {"weight": "B"}}},
+        ),
+        ({"lora_B": {"inner": {"deep": {"weight": jnp.ones((2, 3))}}}}, None),
         ([{"lora_b": jnp.ones((2, 3))}], [{"lora_b": "B"}]),
         ({"lora_embedding_B": jnp.ones((2, 3))}, {"lora_embedding_B": "embedding"}),
+        ({"lora_a.norm.scale": jnp.ones((2, 3))}, {"lora_a.norm.scale": "no_decay"}),
+        ({"lora_B.default.bias": jnp.ones(3)}, {"lora_B.default.bias": "no_decay"}),
+        ({"mlp/~/linear/lora_a": {"w": jnp.ones((2, 3))}}, {"mlp/~/linear/lora_a": {"w": "A"}}),
+        ({"scale": jnp.ones((2, 3))}, None),
+        ({"block": {"weight": jnp.ones((2, 3))}}, None),
     ],
 )
-def test_names_are_matched_whole(params, expected):
+def test_names(params, expected):
     if expected is None:
         with pytest.raises(ValueError, match="no label"):
             lora_labels(params)
     else:
         assert lora_labels(params) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["magnitude", "lora_magnitude_vector", "lora_magnitude", "dora_scale", "weight_magnitude"],
+)
+@pytest.mark.parametrize("shape", [(6,), (1, 6)])
+def test_magnitudes_of_dora(name, shape):
+    assert lora_labels({"q": {name: jnp.ones(shape)}}) == {"q": {name: "magnitude"}}
+
+
+def test_keras_variables():
+    entry = next(entry for entry in TREES if entry["project"] == "keras")
+    variables = [
+        SimpleNamespace(path="/".join(names), shape=tuple(shape))
+        for names, shape, *_ in entry["leaves"]
+    ]
+    labels = keras_labels(variables)
+    assert labels == [leaf[-1] for leaf in entry["leaves"]]
+    arrays = [jnp.zeros(one.shape) for one in variables]
+    plan = lora_plus(0.1, ratio=2.0, labels=labels).init(arrays).plan
+    assert [part.group for part in plan.parts] == labels
+    with pytest.raises(ValueError, match=r"dense\.kernel: .*no label"):
+        keras_labels([SimpleNamespace(path="dense/kernel", shape=(3, 4))])
+
+
+def test_masked_variables_hold_no_leaves():
+    state = nnx.state(nnx.LoRA(5, 2, 3, rngs=nnx.Rngs(0)))
+    masked = jax.tree.map(lambda leaf: optax.MaskedNode() if leaf.shape == (5, 2) else leaf, state)
+    assert [leaf.path for leaf in leaves(state)] == ["lora_a", "lora_b"]
+    assert [leaf.path for leaf in leaves(masked)] == ["lora_b"]
 
 
 def test_the_type_decides_whatever_the_name():

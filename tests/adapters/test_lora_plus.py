@@ -9,7 +9,6 @@ import optax
 import pytest
 from flax import nnx
 
-from lora_theory.adapters.labels import lora_labels
 from lora_theory.adapters.lora_plus import lora_plus
 from lora_theory.models.toys import TwoLayerToy
 

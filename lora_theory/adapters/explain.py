@@ -1,0 +1,200 @@
+"""What `lora_plus` would do with given parameters, leaf by leaf, before a step is taken."""
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from lora_theory import arguments
+from lora_theory.adapters.labels import Leaf, leaves, unlabelled
+from lora_theory.adapters.pairs import Pair, check_side, fan_in, pairs, rank
+from lora_theory.adapters.recipe import Part, Recipe
+
+_HEADER = ("leaf", "shape", "group", "side", "rate at 0", "at the end", "decay", "rate × decay")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One leaf: where it stands and how it trains.
+
+    Attributes:
+        leaf: its name, in parts joined by dots.
+        shape: its shape.
+        group: its group, or None if `lora_plus` would refuse it.
+        side: "reads n = …" or "writes m = …" of a factor, where shapes tell it.
+        rate: the rate at step 0.
+        last: the rate at the last step.
+        decay: the weight decay that the base gets, None of a base that has none.
+    """
+
+    leaf: str
+    shape: tuple[int, ...]
+    group: str | None
+    side: str = ""
+    rate: float | None = None
+    last: float | None = None
+    decay: float | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        product = None if None in (self.rate, self.decay) else self.rate * self.decay  # type: ignore[operator]
+        numbers = (self.rate, self.last, self.decay, product)
+        shape = "×".join(map(str, self.shape)) or "()"
+        return self.leaf, shape, self.group or "none", self.side, *map(_number, numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A table of leaves, counts of groups, and what looks wrong; `print` shows all of it."""
+
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many leaves each group has."""
+        return dict(Counter(row.group or "none" for row in self.rows))
+
+    def __str__(self) -> str:
+        table = [_HEADER, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        counted = ", ".join(f"{group} {count}" for group, count in self.counts.items())
+        return "\n".join([*lines, f"leaves: {counted}", *(f"! {text}" for text in self.warnings)])
+
+
+def explain(
+    params: Any, *rates: Any, steps: int | None = None, wrt: Any = nnx.LoRAParam, **settings: Any
+) -> Explanation:
+    """What `lora_plus` with the same arguments does with parameters: leaf, group, rate, decay.
+
+    Args:
+        params: what the optimizer would get at `init`, or an `nnx.Module`.
+        rates: η_A, and η_B if not `ratio=`, as of `lora_plus`.
+        steps: T, to show rates at step T − 1 of a schedule.
+        wrt: of a module, what trains, as in `nnx.Optimizer(…, wrt=)`.
+        settings: the other arguments of `lora_plus`.
+
+    Returns:
+        Rows and warnings: leaves without a group, factors exchanged, a group without leaves, all
+        leaves in one group, a matrix at A's rate that is no factor, B that starts away from zero
+        where A is zero, equal rates.
+
+    Raises:
+        ValueError: arguments that `lora_plus` refuses whatever the parameters are; no leaves.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"lora_a": jnp.ones((64, 4)), "lora_b": jnp.zeros((4, 32)), "bias": jnp.ones(32)}
+    >>> print(explain(params, 1e-4, ratio=16))
+    leaf    shape  group     side           rate at 0  at the end  decay   rate × decay
+    bias    32     no_decay                 0.0016     0.0016      0       0
+    lora_a  64×4   A         reads n = 64   0.0001     0.0001      0.0001  1e-08
+    lora_b  4×32   B         writes m = 32  0.0016     0.0016      0.0001  1.6e-07
+    leaves: no_decay 1, A 1, B 1
+    """
+    recipe = Recipe(**dict(zip(("eta_a", "eta_b"), rates, strict=False)), **settings)
+    if steps is not None:
+        arguments.integer("steps", steps)
+    around: list[Leaf] = []
+    if isinstance(params, nnx.Module):
+        around = leaves(nnx.state(params, nnx.Not(wrt)))
+        params = nnx.state(params, wrt)
+    grouped = recipe.grouped(params)
+    if not grouped:
+        raise ValueError("params: must have leaves that train (got none; wrt= says which train)")
+    found = list(pairs([*grouped, *((leaf, None) for leaf in around)]))
+    sides = {pair.a: _side(pair, "reads n") for pair in found}
+    sides |= {pair.b: _side(pair, "writes m") for pair in found}
+    sizes = {pair.a: fan_in(pair) for pair in found}
+    rows = tuple(
+        _row(leaf, label, recipe, sides.get(leaf, ""), sizes.get(leaf), steps)
+        for leaf, label in grouped
+    )
+    return Explanation(rows, tuple(_warnings(grouped, found, recipe)))
+
+
+def _side(pair: Pair, what: str) -> str:
+    n, r = fan_in(pair), rank(pair)
+    if n is None or r is None:
+        return ""
+    if what == "reads n":
+        return f"{what} = {n}"
+    shared = len(pair.a.shape) - 2
+    return f"{what} = {int(np.prod(pair.b.shape[shared:])) // r}"
+
+
+def _row(
+    leaf: Leaf, label: str | None, recipe: Recipe, side: str, n: int | None, steps: int | None
+) -> Row:
+    if label is None or label == "frozen":
+        return Row(leaf.path, leaf.shape, label)
+    part = recipe.part(leaf, label, n)
+    rate = recipe.rate(part)
+    last = (steps or 0) - 1
+    known = not callable(rate) or steps is not None
+    return Row(
+        leaf.path,
+        leaf.shape,
+        label,
+        side,
+        float(rate(0) if callable(rate) else rate),
+        float(rate(last) if callable(rate) else rate) if known else None,
+        _decay(recipe, part),
+    )
+
+
+def _decay(recipe: Recipe, part: Part) -> float | None:
+    found = recipe.told(part).get("weight_decay")
+    return None if found is None or callable(found) else float(found)
+
+
+def _warnings(
+    grouped: list[tuple[Leaf, str | None]], found: list[Pair], recipe: Recipe
+) -> list[str]:
+    texts = []
+    lost = [leaf for leaf, label in grouped if label is None]
+    if lost:
+        what = "a leaf has" if len(lost) == 1 else f"{len(lost)} leaves have"
+        texts.append(f"{what} no group, and lora_plus refuses such trees: {unlabelled(lost)}")
+    for pair in found:
+        try:
+            check_side(pair)
+        except ValueError as error:
+            texts.append(str(error))
+    used = {label for _, label in grouped if label is not None}
+    texts += [f"group {group} is empty" for group in ("A", "B", *recipe.mine) if group not in used]
+    if len(used) == 1 and len(grouped) > max(1, len(lost)):
+        texts.append(f"all {len(grouped)} leaves are in one group, {next(iter(used))}")
+    factors = {leaf for pair in found for leaf in (pair.a, pair.b)}
+    texts += [
+        f"{leaf} trains at A's rate, and no B stands beside it"
+        for leaf, label in grouped
+        if label == "A" and leaf not in factors
+    ]
+    for pair in found:
+        if _zero(pair.a) and _zero(pair.b) is False:
+            texts.append(
+                f"{pair.a.path} is zero and {pair.b.path} is not: Init[2], or A and B are exchanged"
+            )
+    if {"A", "B"} <= used and recipe.rate(Part("A", True)) is recipe.rate(Part("B", True)):
+        texts.append("A and B train at one rate: this is LoRA, not LoRA+")
+    return texts
+
+
+def _zero(leaf: Leaf) -> bool | None:
+    """Whether all of it is zero; None where there are no values, as under `jax.eval_shape`."""
+    if not isinstance(leaf.array, jax.Array | np.ndarray) or isinstance(
+        leaf.array, jax.core.Tracer
+    ):
+        return None
+    return not np.any(np.asarray(leaf.array))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

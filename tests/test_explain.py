@@ -1,0 +1,145 @@
+"""`python -m lora_theory.explain`: checkpoints of orbax and safetensors, and one line of error."""
+
+import json
+import runpy
+import struct
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+
+import lora_theory
+from lora_theory.adapters.explain import explain
+
+TREE = {
+    "q": {"lora_a": jnp.ones((8, 2)), "lora_b": jnp.zeros((2, 5))},
+    "norm": {"scale": jnp.ones(8)},
+}
+SAFE = {
+    "model.q_proj.lora_A.weight": ("F32", [2, 8]),
+    "model.q_proj.lora_B.weight": ("BF16", [5, 2]),
+    "model.q_proj.lora_B.bias": ("F16", [5]),
+}
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["explain", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(lora_theory.__path__[0]) + "/explain.py", run_name="__main__")
+    return ended.value.code, capsys.readouterr()
+
+
+def safetensors(path, entries=SAFE):
+    header = {"__metadata__": {"format": "pt"}}
+    header |= {
+        name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]}
+        for name, (dtype, shape) in entries.items()
+    }
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    return path
+
+
+def saved(folder, kind):
+    saver = ocp.StandardCheckpointer()
+    if kind == "manager":
+        with ocp.CheckpointManager(folder) as manager:
+            for step in (9, 10):
+                manager.save(step, args=ocp.args.StandardSave(TREE))
+    else:
+        tree = (
+            TREE
+            if kind == "plain"
+            else nnx.state(nnx.LoRALinear(8, 5, lora_rank=2, rngs=nnx.Rngs(0)), nnx.LoRAParam)
+        )
+        saver.save(folder, tree)
+        saver.wait_until_finished()
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own.
+@pytest.mark.parametrize("kind", ["plain", "nnx", "manager"])
+def test_checkpoints_of_orbax(kind, tmp_path, monkeypatch, capsys):
+    code, printed = run(monkeypatch, capsys, saved(tmp_path / "saved", kind), "--eta-a", "1e-3")
+    assert code == 0
+    rows = [line.split() for line in printed.out.splitlines()]
+    factors = {row[0].rsplit(".", 1)[-1]: row[1:3] + row[-4:-3] for row in rows if "lora_" in row[0]}
+    assert factors == {"lora_a": ["8×2", "A", "0.001"], "lora_b": ["2×5", "B", "0.016"]}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_safetensors(folder, tmp_path, monkeypatch, capsys):
+    path = safetensors(tmp_path / "adapter_model.safetensors")
+    code, printed = run(monkeypatch, capsys, path.parent if folder else path, "--ratio", "4")
+    assert code == 0
+    assert "leaves: A 1, no_decay 1, B 1" in printed.out
+    assert "reads n = 8" in printed.out
+
+
+def test_a_choice_of_leaves(tmp_path, monkeypatch, capsys):
+    path = safetensors(tmp_path / "a.safetensors", SAFE | {"embed": ("I8", [3, 3])})
+    assert "none 1" in run(monkeypatch, capsys, path)[1].out
+    code, printed = run(monkeypatch, capsys, path, "--match", "lora_A", "--eta-b", "3")
+    assert code == 0
+    assert "leaves: A 1" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "checkpoint: must exist (got nowhere)"),
+        ([__file__], "checkpoint: must be a safetensors file"),
+        (["."], "checkpoint: must be an orbax checkpoint, or hold one"),
+        (["{safe}", "--ratio", "-1"], "ratio: must be a finite number of at least 0 (got -1.0)"),
+        (["{safe}", "--ratio", "2", "--eta-b", "1"], "eta_b, ratio: must be one of the two"),
+        (["{safe}", "--labels", "lorx"], "labels: must be one of"),
+        (["{safe}", "--match", "x"], "match: must be in the name of a leaf (got 'x')"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "safe").mkdir()
+    safe = safetensors(tmp_path / "safe" / "a.safetensors")
+    code, printed = run(monkeypatch, capsys, *(text.format(safe=safe) for text in arguments))
+    assert code == 2
+    assert printed.err.startswith("error: ")
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert not printed.out
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"\x01", struct.pack("<Q", 2**60), struct.pack("<Q", 2) + b"[]"]
+)
+def test_a_damaged_header_is_refused(header, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(header)
+    code, printed = run(monkeypatch, capsys, path)
+    assert code == 2
+    assert "checkpoint: must be a safetensors file" in printed.err
+
+
+def test_help_starts_no_jax_and_the_module_is_the_function(environment):
+    probe = (
+        "import sys, runpy\n"
+        "sys.argv = ['explain', '--help']\n"
+        "try: runpy.run_module('lora_theory.explain', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not {'jax', 'flax', 'orbax'} & set(sys.modules), 'started'\n"
+        "import lora_theory.explain\n"
+        "from lora_theory.adapters.explain import explain\n"
+        "assert lora_theory.explain is explain\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "--eta-a" in done.stdout
+
+
+def test_the_public_name():
+    assert lora_theory.explain is explain
+    np.testing.assert_equal(len(explain(TREE, 0.1, ratio=2.0).rows), 3)
