@@ -67,7 +67,7 @@ def test_checkpoints_of_orbax(kind, tmp_path, monkeypatch, capsys):
     code, printed = run(monkeypatch, capsys, saved(tmp_path / "saved", kind), "--eta-a", "1e-3")
     assert code == 0
     rows = [line.split() for line in printed.out.splitlines()]
-    factors = {row[0].rsplit(".", 1)[-1]: row[1:3] + row[-4:-3] for row in rows if "lora_" in row[0]}
+    factors = {row[0][-6:]: row[1:3] + row[-4:-3] for row in rows if "lora_" in row[0]}
     assert factors == {"lora_a": ["8×2", "A", "0.001"], "lora_b": ["2×5", "B", "0.016"]}
 
 

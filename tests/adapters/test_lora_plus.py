@@ -1,14 +1,18 @@
-"""LoRA+ against the plain base, the official grouping, and its refusals."""
+"""LoRA+ against the plain base, under optax's wrappers and Flax's optimizer, and its state."""
 
+import copy
 import functools
+import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
-from flax import nnx
+from flax import nnx, serialization
 
+from lora_theory.adapters.labels import lora_labels
 from lora_theory.adapters.lora_plus import lora_plus
 from lora_theory.models.toys import TwoLayerToy
 
@@ -194,3 +198,267 @@ def test_the_toy_model_trains_only_its_factors():
 def test_a_senseless_ratio_is_refused_with_a_schedule_too(rate, ratio):
     with pytest.raises(ValueError, match="ratio: must be a finite number of at least 0"):
         lora_plus(rate, ratio=ratio)
+
+
+# Wrappers of optax, each around lora_plus and, beside it, around what it is by hand.
+BY_HAND = optax.multi_transform(
+    {"A": optax.adamw(0.02), "B": optax.adamw(0.08), "bias": optax.adam(0.08)},
+    lambda tree: {"lora_a": "A", "lora_b": "B", "bias": "bias"},
+)
+
+
+def every(tx):
+    return optax.masked(tx, lambda tree: jax.tree.map(lambda _: True, tree))
+
+
+WRAPPERS = {
+    "plain": lambda tx: tx,
+    "chain": lambda tx: optax.chain(optax.clip_by_global_norm(0.5), tx),
+    "masked": every,
+    "multi_transform": lambda tx: optax.multi_transform(
+        {"all": tx}, lambda tree: jax.tree.map(lambda _: "all", tree)
+    ),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 2).gradient_transformation(),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS.values(), ids=WRAPPERS)
+def test_under_wrappers_of_optax(wrapper):
+    found = train(wrapper(lora_plus(0.02, ratio=4.0)), PARAMS)[0]
+    wanted = train(wrapper(BY_HAND), PARAMS)[0]
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(x, y, rtol=3e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.02, optax.linear_schedule(0.02, 0.0, 9)])
+@pytest.mark.parametrize("base", ["adamw", "sgd"])
+def test_inject_hyperparams_without_a_recipe(rate, base):
+    plain, injected = (
+        lora_plus(rate, ratio=4.0, base=base),
+        optax.inject_hyperparams(lora_plus)(rate, ratio=4.0, base=base),
+    )
+    found, wanted = train(injected, PARAMS)[0], train(plain, PARAMS)[0]
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-9)
+
+
+def test_rates_that_a_user_changes_in_the_middle():
+    tx = optax.inject_hyperparams(lora_plus)(0.5, ratio=4.0, base="sgd")
+    state = tx.init(PARAMS)
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    for eta_a, ratio in ((0.5, 4.0), (0.25, 4.0), (0.25, 2.0)):
+        state.hyperparams["eta_a"], state.hyperparams["ratio"] = map(jnp.float32, (eta_a, ratio))
+        updates, state = jax.jit(tx.update)(grads, state, PARAMS)
+        np.testing.assert_allclose(updates["lora_a"], -eta_a)
+        np.testing.assert_allclose(updates["lora_b"], -eta_a * ratio)
+        assert float(state.inner_state.hyperparams["learning_rate_B"]) == eta_a * ratio
+
+
+def test_the_state_shows_its_rates_and_does_not_take_others():
+    schedule = optax.linear_schedule(0.8, 0.0, 8)
+    tx = lora_plus(schedule, ratio=2.0)
+    state = tx.init(PARAMS)
+    for step in (0, 0, 1, 2):
+        assert float(state.hyperparams["learning_rate"]) == pytest.approx(float(schedule(step)))
+        assert float(optax.tree.get(state, "learning_rate_B")) == pytest.approx(2 * schedule(step))
+        _, state = tx.update(PARAMS, state, PARAMS)
+    assert int(state.count) == 4
+    assert [type(part).__name__ for part in state][1] == "Rates"  # It can be iterated.
+    with pytest.raises(TypeError, match=r"learning_rate: can not be set here.*inject_hyperparams"):
+        state.hyperparams["learning_rate"] = 1.0
+    for copied in (copy.deepcopy(state), pickle.loads(pickle.dumps(state))):
+        assert jax.tree.structure(copied) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 16.0, 0.25])
+@pytest.mark.parametrize("base", ["adamw", "adam", "sgd"])
+def test_one_structure_at_every_ratio(ratio, base):
+    state = jax.eval_shape(lora_plus(0.1, ratio=ratio, base=base).init, PARAMS)
+    other = lora_plus(0.3, 0.5, base=base).init(PARAMS)
+    assert jax.tree.structure(state) == jax.tree.structure(other)
+    assert [leaf.shape for leaf in jax.tree.leaves(state)] == [
+        leaf.shape for leaf in jax.tree.leaves(other)
+    ]
+
+
+def through_flax(state, like, _):
+    return serialization.from_bytes(like, serialization.to_bytes(state))
+
+
+def through_orbax(state, like, folder):
+    saver = ocp.StandardCheckpointer()
+    saver.save(folder, state)
+    saver.wait_until_finished()
+    return saver.restore(folder, like)
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own.
+@pytest.mark.parametrize("through", [through_flax, through_orbax])
+@pytest.mark.parametrize("ratio", [1.0, 16.0])
+def test_saved_in_the_middle_with_the_same_bits_after(through, ratio, tmp_path):
+    schedule = optax.cosine_decay_schedule(0.1, 10)
+    tx = lora_plus(schedule, ratio=ratio)
+    whole, _ = train(tx, PARAMS, steps=6)
+    _, state = train(tx, PARAMS, steps=3)
+    params = PARAMS
+    for updates in whole[:3]:
+        params = optax.apply_updates(params, updates)
+    again = lora_plus(schedule, ratio=ratio)
+    state = through(state, jax.tree.map(jnp.zeros_like, again.init(PARAMS)), tmp_path / "saved")
+    assert jax.tree.structure(state) == jax.tree.structure(again.init(PARAMS))
+    for t in range(3, 6):
+        grads = jax.tree.map(lambda p, t=t: jnp.cos(3 * p + t), params)
+        updates, state = jax.jit(again.update)(grads, state, params)
+        assert_same_bits(updates, whole[t])
+        params = optax.apply_updates(params, updates)
+
+
+def test_one_checkpoint_serves_every_ratio_and_the_arguments_decide():
+    """Resumed at another λ, the rate is the new one, not what was saved."""
+    _, state = train(lora_plus(0.1, ratio=1.0, base="sgd"), PARAMS, steps=2)
+    tx = lora_plus(0.1, ratio=16.0, base="sgd")
+    restored = through_flax(state, tx.init(PARAMS), None)
+    updates, after = tx.update(jax.tree.map(jnp.ones_like, PARAMS), restored, PARAMS)
+    np.testing.assert_allclose(updates["lora_b"], -1.6)
+    assert float(after.hyperparams["learning_rate_B"]) == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {name: PARAMS[name] for name in ("lora_a", "lora_b")},
+        PARAMS | {"more": PARAMS["bias"]},
+        {"lora_a": PARAMS["lora_a"], "lora_b": PARAMS["lora_b"], "offset": PARAMS["bias"]},
+    ],
+)
+def test_a_tree_that_changes_after_init_is_refused(changed):
+    tx = lora_plus(0.1, ratio=2.0)
+    with pytest.raises(ValueError, match=r"updates: must have the 3 leaves .* is not in both"):
+        tx.update(changed, tx.init(PARAMS), changed)
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
+def test_gradients_that_are_nan_are_passed_on(base):
+    grads = PARAMS | {"lora_b": PARAMS["lora_b"] * jnp.nan}
+    tx = lora_plus(0.1, ratio=2.0, base=base)
+    updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    assert jnp.isnan(updates["lora_b"]).all()
+    assert jnp.isfinite(updates["lora_a"]).all()
+
+
+@pytest.mark.parametrize("rate", [0.1, optax.constant_schedule(0.1)])
+@pytest.mark.parametrize("base", ["adamw", "sgd", "schedule_free_adamw"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_bfloat16_stays_bfloat16(rate, base, shared):
+    params = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), PARAMS)
+    tx = lora_plus(rate, ratio=4.0, base=base, shared=shared)
+    updates, state = jax.jit(tx.update)(params, tx.init(params), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
+    assert state.hyperparams["learning_rate_B"].dtype == jnp.float32
+
+
+def test_sharded_parameters_keep_their_places(devices):
+    mesh = jax.sharding.Mesh(np.asarray(devices), "x")
+    places = {"lora_a": (None, "x"), "lora_b": ("x", None), "bias": ("x",)}
+    sharding = {
+        name: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for name, axes in places.items()
+    }
+    params = jax.tree.map(jax.device_put, PARAMS, sharding)
+    tx = lora_plus(0.1, ratio=4.0)
+    state = jax.jit(tx.init)(params)
+    updates, state = jax.jit(tx.update)(params, tx.init(params), params)
+    alone, _ = jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
+    for name, place in sharding.items():
+        assert updates[name].sharding.is_equivalent_to(place, params[name].ndim)
+        np.testing.assert_allclose(updates[name], alone[name], rtol=1e-6)
+    mu = optax.tree.get(state.inner["A"], "mu")["lora_a"]
+    assert mu.sharding.is_equivalent_to(sharding["lora_a"], 2)
+
+
+NNX_WRAPPERS = {
+    "masked": every,
+    "masked in part": lambda tx: optax.masked(
+        tx, lambda tree: jax.tree.map(lambda leaf: leaf.shape == (5, 2), tree)
+    ),
+    "multi_transform": WRAPPERS["multi_transform"],
+    "chain": WRAPPERS["chain"],
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 2),
+}
+
+
+@pytest.mark.parametrize("wrapper", NNX_WRAPPERS.values(), ids=NNX_WRAPPERS)
+def test_wrapped_on_the_state_of_a_module(wrapper):
+    """As AdamW in its place, which is the control: it always worked."""
+    moved = {}
+    for name, tx in (("plus", lora_plus(0.1, ratio=1.0)), ("adamw", optax.adamw(0.1))):
+        model = nnx.LoRA(5, 2, 3, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, wrapper(tx), wrt=nnx.LoRAParam)
+        for _ in range(2):
+            grads = nnx.grad(quadratic, argnums=nnx.DiffState(0, nnx.LoRAParam))(
+                model, jnp.ones((7, 5))
+            )
+            optimizer.update(model, grads)
+        moved[name] = nnx.to_pure_dict(nnx.state(model))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-6), moved["plus"], moved["adamw"]
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own.
+def test_a_module_and_its_optimizer_resume_through_orbax(tmp_path):
+    def fresh():
+        model = AS_SHIPPED["Sequential"]()
+        tx = lora_plus(optax.cosine_decay_schedule(0.1, 9), ratio=4.0)
+        return model, nnx.Optimizer(model, tx, wrt=nnx.LoRAParam)
+
+    @nnx.jit
+    def step(model, optimizer):
+        grads = nnx.grad(quadratic, argnums=nnx.DiffState(0, nnx.LoRAParam))(
+            model, jnp.ones((7, 5))
+        )
+        optimizer.update(model, grads)
+
+    model, optimizer = fresh()
+    for _ in range(3):
+        step(model, optimizer)
+    saver = ocp.StandardCheckpointer()
+    both = (nnx.state(model), nnx.state(optimizer))
+    saver.save(tmp_path / "saved", both)
+    saver.wait_until_finished()
+    step(model, optimizer)
+
+    other, its_optimizer = fresh()
+    like = jax.tree.map(jnp.zeros_like, (nnx.state(other), nnx.state(its_optimizer)))
+    restored = saver.restore(tmp_path / "saved", like)
+    nnx.update(other, restored[0])
+    nnx.update(its_optimizer, restored[1])
+    step(other, its_optimizer)
+    assert_same_bits(nnx.state(other), nnx.state(model))
+    assert_same_bits(nnx.state(its_optimizer), nnx.state(optimizer))
+    rate = its_optimizer.opt_state.hyperparams["learning_rate"][...]
+    assert float(rate) == pytest.approx(float(optax.cosine_decay_schedule(0.1, 9)(3)))
+
+
+CONTRIB = {
+    "schedule-free": {"base": "schedule_free_adamw"},
+    "muon": {"base": "muon"},
+    "prodigy": {"base": "prodigy", "shared": True},
+}
+
+
+@pytest.mark.parametrize("settings", CONTRIB.values(), ids=CONTRIB)
+def test_bases_of_contrib_train(settings):
+    params = {"lora_a": PARAMS["lora_b"], "lora_b": jnp.zeros((3, 8))}
+
+    def loss(params):
+        return jnp.mean((params["lora_a"] @ params["lora_b"] - 1.0) ** 2)
+
+    tx = lora_plus(1.0 if "shared" in settings else 0.03, ratio=4.0, **settings)
+    state, start = tx.init(params), float(loss(params))
+    step = jax.jit(lambda p, s: tx.update(jax.grad(loss)(p), s, p))
+    for _ in range(60):
+        updates, state = step(params, state)
+        params = optax.apply_updates(params, updates)
+    assert float(loss(params)) < 0.3 * start
