@@ -1,6 +1,6 @@
 """Record small LoRA parameter trees as the JAX projects make them, into trees.json. No test.
 
-    python tests/adapters/record_trees.py
+    python tests/adapters/record_trees.py [FILE]
 
 Records every project that is installed and keeps the entries of the others, so that it can run once
 in each of several environments (lorax needs an older JAX). Trees of projects that do not install
@@ -15,6 +15,7 @@ must be refused.
 import importlib.metadata
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -516,7 +517,7 @@ RECORDERS: tuple[Callable[[], Iterable[dict[str, Any]]], ...] = (
 )
 
 
-def main() -> None:
+def main(out: Path) -> None:
     kept = json.loads(FILE.read_text()) if FILE.exists() else []
     entries = {(old["project"], old["tree"]): old for old in kept}
     for recorder in RECORDERS:
@@ -526,8 +527,8 @@ def main() -> None:
             print(f"{recorder.__name__}: kept as it is ({error})")
             continue
         entries |= {(one["project"], one["tree"]): one for one in new}
-    FILE.write_text(dumped([entries[key] for key in sorted(entries)]))
-    print(f"{FILE.name}: {len(entries)} trees")
+    out.write_text(dumped([entries[key] for key in sorted(entries)]))
+    print(f"{out.name}: {len(entries)} trees")
 
 
 def dumped(entries: list[dict[str, Any]]) -> str:
@@ -547,4 +548,4 @@ def dumped(entries: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FILE)
