@@ -491,7 +491,7 @@ def from_sources() -> Iterable[dict[str, Any]]:
         )
         yield restated(
             project,
-            "huggingface/peft src/peft/tuners/lora/layer.py, dora.py, src/peft/utils/save_and_load.py",
+            "huggingface/peft src/peft/tuners/lora/{layer,dora}.py, src/peft/utils/save_and_load.py",
             "lora_B(lora_A(x)) with weights (out, in): x meets axis 1 of lora_A (r, in); one flat "
             "key a leaf; a convolution's magnitude has four axes",
             *rows,
