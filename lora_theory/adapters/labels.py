@@ -297,9 +297,8 @@ def labels_of(
     """
     if labels is None or (isinstance(labels, str) and labels not in GROUPS):
         return [label for _, label in guesses(found, labels)]
-    told = {
-        leaf.names: leaf.array for leaf in leaves(labels(params) if callable(labels) else labels)
-    }
+    tree = labels(params) if is_function(labels) else labels
+    told = {leaf.names: leaf.array for leaf in leaves(tree)}
     for names, label in told.items():
         if not isinstance(label, str):
             raise ValueError(
@@ -316,6 +315,11 @@ def labels_of(
     if spare := sorted(".".join(names) for names in told.keys() - set(above) if names):
         raise ValueError(f"labels: must name leaves of the parameters (got {spare[0]!r})")
     return [None if key is None else told[key] for key in above]
+
+
+def is_function(labels: Any) -> bool:
+    """Whether labels are a function; a tree can be callable too, as a module of Equinox is."""
+    return callable(labels) and all(leaf is labels for leaf in jax.tree.leaves(labels))
 
 
 def _prefix(names: tuple[str, ...], told: Mapping[tuple[str, ...], str]) -> tuple[str, ...] | None:

@@ -192,7 +192,8 @@ def _over(
     """The transformation of parts that train alike, on their leaves alone."""
     mine = [part in family for part in plan.parts]
     mask = jax.tree.unflatten(jax.tree.structure(tree), mine)
-    return optax.masked(recipe.transform(family[0]), mask)
+    # As a function: optax would call a tree that can be called, as a module of Equinox is.
+    return optax.masked(recipe.transform(family[0]), lambda _: mask)
 
 
 def _scaled(updates: Any, scales: dict[Part, Any], plan: Plan) -> Any:
@@ -233,7 +234,8 @@ def _rates(recipe: Recipe, plan: Plan, count: Any) -> Rates:
         if part.name != "A" and part.group != "frozen"
     }
     now = {name: rate(count) if callable(rate) else rate for name, rate in rates.items()}
-    return Rates({name: jnp.asarray(rate, jnp.result_type(float)) for name, rate in now.items()})
+    # Copies: a state may be donated, and a rate that is an array belongs to the user.
+    return Rates({name: jnp.array(rate, jnp.result_type(float)) for name, rate in now.items()})
 
 
 def _check_tree(updates: Any, plan: Plan) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from lora_theory import arguments
-from lora_theory.adapters.labels import GROUPS, Leaf, labels_of, leaves, unlabelled
+from lora_theory.adapters.labels import GROUPS, Leaf, is_function, labels_of, leaves, unlabelled
 from lora_theory.adapters.pairs import check_side, fan_in, pairs
 from lora_theory.arrays import Rate
 
@@ -144,7 +144,7 @@ class Recipe:
             )
         if self.reference_fan_in is not None:
             arguments.integer("reference_fan_in", self.reference_fan_in)
-        told = self.labels is None or callable(self.labels) or jax.tree.leaves(self.labels)
+        told = self.labels is None or is_function(self.labels) or jax.tree.leaves(self.labels)
         if not told or isinstance(self.labels, int | float):
             raise arguments.refusal("labels", "a preset, a function or a tree", self.labels)
         if not isinstance(self.mine, Mapping):

@@ -1,6 +1,6 @@
 """Record small LoRA parameter trees as the JAX projects make them, into trees.json. No test.
 
-    python tests/adapters/record_trees.py
+    python tests/adapters/record_trees.py [FILE]
 
 Records every project that is installed and keeps the entries of the others, so that it can run once
 in each of several environments (lorax needs an older JAX). Trees of projects that do not install
@@ -15,6 +15,7 @@ must be refused.
 import importlib.metadata
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -447,48 +448,54 @@ def from_sources() -> Iterable[dict[str, Any]]:
             preset="axlearn",
         )
 
-    # A NamedArray flattens without names up to haliax 1.3: its array is child 0.
-    for project, end in (("levanter", 0), ("levanter, named leaves", "array")):
-        adapted = ("transformer", "layers", "stacked", "attn", "q_proj")
-        levanter: tuple[Row, ...] = (
-            ((*adapted, "lora", "lora_A", "weight", end), (5, 2, 10), "A"),
-            ((*adapted, "lora", "lora_B", "weight", end), (5, 6, 2), "B"),
+    # A NamedArray flattens without names: its array is child 0.
+    adapted = ("transformer", "layers", "stacked", "attn", "q_proj")
+    levanter: tuple[Row, ...] = (
+        ((*adapted, "lora", "lora_A", "weight", 0), (5, 2, 10), "A"),
+        ((*adapted, "lora", "lora_B", "weight", 0), (5, 6, 2), "B"),
+    )
+    beside = (
+        ((*adapted, "wrapped", "weight", 0), (5, 6, 10), None),
+        (("transformer", "ln_f", "weight", 0), (10,), "no_decay"),
+    )
+    for tree, rows in (("trainable", levanter), ("whole", levanter + beside)):
+        yield restated(
+            "levanter",
+            "levanter 1.1 lora.py, haliax 1.3 core.py",
+            "lora_B(lora_A(x)) with out_first: x meets the last axis of lora_A (layers, r, in)",
+            *rows,
+            tree=tree,
         )
-        beside = (
-            ((*adapted, "wrapped", "weight", end), (5, 6, 10), None),
-            (("transformer", "ln_f", "weight", end), (10,), "no_decay"),
-        )
-        for tree, rows in (("trainable", levanter), ("whole", levanter + beside)):
-            yield restated(
-                project,
-                "levanter 1.1 lora.py, haliax 1.3 core.py",
-                "lora_B(lora_A(x)) with out_first: x meets the last axis of lora_A (layers, r, in)",
-                *rows,
-                tree=tree,
-            )
 
     layer = "base_model.model.model.layers.0.self_attn.q_proj"
-    table = "base_model.model.model.embed_tokens"
+    table, conv = "base_model.model.model.embed_tokens", "base_model.model.model.conv"
     peft = (
         (f"{layer}.lora_A{{}}.weight", (2, 10), "A"),
         (f"{layer}.lora_B{{}}.weight", (6, 2), "B"),
         (f"{layer}.lora_B{{}}.bias", (6,), "no_decay"),
+        (f"{layer}.lora_magnitude_vector{{}}", (6,), "magnitude"),
+        (f"{conv}.lora_A{{}}.weight", (2, 10, 3, 3), "A"),
+        (f"{conv}.lora_B{{}}.weight", (6, 2, 1, 1), "B"),
+        (f"{conv}.lora_magnitude_vector{{}}", (1, 6, 1, 1), "magnitude"),
         (f"{table}.lora_embedding_A{{}}", (2, 20), "embedding"),
         (f"{table}.lora_embedding_B{{}}", (10, 2), "embedding"),
     )
-    magnitude = {
-        "": f"{layer}.lora_magnitude_vector",
-        ".default": f"{layer}.lora_magnitude_vector.default.weight",
-    }
     for project, adapter in (("peft as saved", ""), ("peft as trained", ".default")):
-        rows = tuple(((name.format(adapter),), shape, group) for name, shape, group in peft)
+        rows = tuple(
+            # Saving cuts more off the name of a magnitude than off the others.
+            (
+                (name.format(adapter) + (".weight" if adapter and "magnitude" in name else ""),),
+                *rest,
+            )
+            for name, *rest in peft
+        )
         yield restated(
             project,
-            "huggingface/peft src/peft/tuners/lora/layer.py, src/peft/utils/save_and_load.py",
+            "huggingface/peft src/peft/tuners/lora/layer.py, dora.py, "
+            "src/peft/utils/save_and_load.py",
             "lora_B(lora_A(x)) with weights (out, in): x meets axis 1 of lora_A (r, in); one flat "
-            "key a leaf",
+            "key a leaf; a convolution's magnitude has four axes",
             *rows,
-            ((magnitude[adapter],), (6,), "magnitude"),
         )
 
     yield restated(
@@ -516,7 +523,7 @@ RECORDERS: tuple[Callable[[], Iterable[dict[str, Any]]], ...] = (
 )
 
 
-def main() -> None:
+def main(out: Path) -> None:
     kept = json.loads(FILE.read_text()) if FILE.exists() else []
     entries = {(old["project"], old["tree"]): old for old in kept}
     for recorder in RECORDERS:
@@ -526,8 +533,8 @@ def main() -> None:
             print(f"{recorder.__name__}: kept as it is ({error})")
             continue
         entries |= {(one["project"], one["tree"]): one for one in new}
-    FILE.write_text(dumped([entries[key] for key in sorted(entries)]))
-    print(f"{FILE.name}: {len(entries)} trees")
+    out.write_text(dumped([entries[key] for key in sorted(entries)]))
+    print(f"{out.name}: {len(entries)} trees")
 
 
 def dumped(entries: list[dict[str, Any]]) -> str:
@@ -547,4 +554,4 @@ def dumped(entries: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FILE)

@@ -1,6 +1,7 @@
 """LoRA+ against the plain base, under optax's wrappers and Flax's optimizer, and its state."""
 
 import copy
+import dataclasses
 import functools
 import pickle
 
@@ -462,3 +463,33 @@ def test_bases_of_contrib_train(settings):
         updates, state = step(params, state)
         params = optax.apply_updates(params, updates)
     assert float(loss(params)) < 0.3 * start
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Callable:
+    """Parameters that can be called, as a module of Equinox; whoever calls them is found out."""
+
+    lora_a: object
+    lora_b: object
+
+    def __call__(self, *_):
+        raise AssertionError("called")
+
+
+def test_parameters_and_labels_that_can_be_called():
+    params = Callable(PARAMS["lora_a"], PARAMS["lora_b"])
+    for labels in (None, Callable("A", "B")):
+        tx = lora_plus(0.5, ratio=2.0, base="sgd", labels=labels)
+        updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+        np.testing.assert_allclose(updates.lora_b, -1.0)
+    plan = lora_plus(0.5, ratio=2.0, labels=Callable("B", "A")).init(params).plan
+    assert [part.group for part in plan.parts] == ["B", "A"]
+
+
+def test_a_donated_state_leaves_the_users_rate_alone():
+    eta_a = jnp.float32(0.5)
+    tx = lora_plus(eta_a, ratio=2.0, base="sgd")
+    step = jax.jit(tx.update, donate_argnums=1)
+    step(PARAMS, tx.init(PARAMS), PARAMS)
+    assert float(eta_a) == 0.5

@@ -44,7 +44,7 @@ FAN_IN = {
     "flax nnx.LoRALinear": {10},
     "flax nnx scan": {10},
     "levanter": {10},
-    "peft as saved": {10},
+    "peft as saved": {10, None},  # Of a convolution shapes do not tell it.
     "flax linen by hand": {10},
 }
 
