@@ -10,7 +10,12 @@ from typing import Any, NamedTuple
 # Libraries whose version decides rounding.
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 # Flags of XLA that change no number: how many devices there are, and what is written down.
-_NO_NUMBERS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo_profile")
+_NO_NUMBERS = (
+    "--xla_force_host_platform_device_count",
+    "--xla_dump_",
+    "--xla_hlo_profile",
+    "--xla_gpu_deterministic_ops=true",  # Always, as `train.devices.pin_numerics` has it.
+)
 
 
 class Provenance(NamedTuple):

@@ -38,6 +38,9 @@ _PINNED: dict[str, Any] = {
     "jax_debug_infs": False,
     "jax_transfer_guard": "allow",
 }
+# On a GPU XLA times several kernels and takes the fastest, another in another process: two runs of
+# one config then round otherwise, and near the edge of stability differ. Elsewhere it does nothing.
+_ONE_KERNEL = "--xla_gpu_deterministic_ops"
 
 
 class Policy(NamedTuple):
@@ -139,6 +142,9 @@ def pin_numerics() -> None:
     for name, value in _PINNED.items():
         if name in jax.config.values:  # Not every version of JAX has all of them.
             jax.config.update(name, value)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _ONE_KERNEL not in flags:  # Read when the backend starts.
+        os.environ["XLA_FLAGS"] = f"{flags} {_ONE_KERNEL}=true".strip()
 
 
 def _cores() -> int:

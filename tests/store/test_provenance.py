@@ -51,6 +51,8 @@ def test_versions_are_of_what_rounds_and_nothing_is_started(environment, monkeyp
     [
         ("", None),
         ("--xla_force_host_platform_device_count=8 --xla_dump_to=a", None),
+        ("--xla_gpu_deterministic_ops=true", None),
+        ("--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
         (
             "--xla_cpu_enable_fast_math=true  --xla_force_host_platform_device_count=8 "
             "--xla_backend_optimization_level=0",

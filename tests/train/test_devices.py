@@ -1,5 +1,7 @@
 """Policies, device counts, pinned settings."""
 
+import os
+
 import jax
 import pytest
 
@@ -65,6 +67,23 @@ def test_settings_that_change_results_are_pinned(name, wrong):
         assert jax.config.values[name] == before
     finally:
         jax.config.update(name, before)
+
+
+@pytest.mark.parametrize("flag", ["--xla_gpu_deterministic_ops", "--xla_dump_to=a"])
+@pytest.mark.parametrize("chosen", ["=true", "=false"])
+def test_a_gpu_always_takes_the_same_kernel_unless_the_user_says_otherwise(
+    flag, chosen, monkeypatch
+):
+    ours = flag.startswith("--xla_gpu")
+    given = flag + chosen if ours else flag
+    monkeypatch.setenv("XLA_FLAGS", given)
+    for _ in range(2):
+        pin_numerics()
+        wanted = given if ours else f"{given} --xla_gpu_deterministic_ops=true"
+        assert os.environ["XLA_FLAGS"] == wanted
+    monkeypatch.delenv("XLA_FLAGS")
+    pin_numerics()
+    assert os.environ["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
 
 
 @pytest.mark.parametrize("name", ["cores", "batch"])
