@@ -21,7 +21,7 @@ TRAINED = nnx.Any(nnx.LoRAParam, nnx.PathContains("head"))
 
 
 def lora_optimizer(
-    model: nnx.Module, rate: Rate, ratio: Rate, *, steps: int, warmup: int, clip: float
+    model: nnx.Module, rate: Rate, ratio: Rate, *, steps: int, warmup: int, clip: Rate
 ) -> nnx.Optimizer:
     """LoRA+ over AdamW: A and the head at η(t), B at λ η(t), gradients clipped together.
 
@@ -75,7 +75,7 @@ def train(
     ratio: Rate,
     *,
     warmup: int,
-    clip: float,
+    clip: Rate,
 ) -> Float[Array, "T"]:
     """All T steps of a run as one program; the model is trained in place.
 
