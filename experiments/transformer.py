@@ -182,10 +182,6 @@ class Transformer(Experiment[TransformerConfig, Piece, "Dataset"]):
         finally:
             devices.put(device)
 
-    def units(self, piece: Piece) -> int:
-        """Pieces."""
-        return 1
-
     def layout(self, part: Part[Piece], cfg: TransformerConfig) -> Layout:
         """Accuracy and loss over seeds, ratios and rates."""
         coords: dict[str, Any] = {

@@ -72,8 +72,9 @@ class Transformer(nnx.Module):
         key: PRNG key of all weights.
 
     >>> import jax, jax.numpy as jnp
-    >>> model = Transformer(28, 13, 16, width=32, heads=2, blocks=1, rank=4, key=jax.random.key(0))
-    >>> model(jnp.zeros((5, 13), int)).shape
+    >>> def logits(tokens, key):
+    ...     return Transformer(28, 13, 16, width=32, heads=2, blocks=1, rank=4, key=key)(tokens)
+    >>> jax.eval_shape(logits, jnp.zeros((5, 13), int), jax.random.key(0)).shape
     (5, 16)
     """
 

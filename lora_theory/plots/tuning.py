@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lora_theory import arguments
 from lora_theory.plots.style import STYLE, size_colours
-from lora_theory.stats.intervals import quantile, quantile_interval
+from lora_theory.stats.intervals import fewest_seeds, quantile, quantile_interval
 from lora_theory.stats.tuning import tuned
 
 CONTROL = "#8a8a8a"
@@ -55,6 +55,9 @@ def tuning_figure(
         for ax in (left, right):
             ax.set_xlabel(r"$\log_2$ of the peak rate $\eta$", labelpad=1)
         right.set_ylabel(what)
+        left.set_title(r"medians over seeds; framed: the best $\eta$ of each $\lambda$", fontsize=7)
+        enough = len(scores) >= fewest_seeds(0.5)
+        right.set_title("medians" + ", 95 % intervals over seeds" * enough, fontsize=7)
         figure.suptitle(title, fontsize=8)
     return figure
 

@@ -139,6 +139,16 @@ def test_the_fair_comparison_is_named():
     assert "The first is the fair comparison." in "\n".join(said())
 
 
+def test_the_page_shows_the_code_and_the_table_as_they_are():
+    page = (ROOT / "docs/training_example.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    assert block in (ROOT / "lora_theory/train/finetune.py").read_text()
+    kept = (ROOT / "figures/transformer.md").read_text()
+    assert kept in page
+    verdicts = [line for line in kept.splitlines() if "a gain above" in line]
+    assert [re.findall(r"\*\*(.*)\*\*", at) for at in verdicts] == [["undecided"], ["confirmed"]]
+
+
 # --- What is refused ---
 
 

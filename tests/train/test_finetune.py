@@ -22,20 +22,18 @@ def fresh():
     return Transformer(9, 5, 5, width=12, heads=2, blocks=1, rank=2, key=KEY)
 
 
-def batches(steps=STEPS):
-    return [np.asarray(at).reshape(STEPS, BATCH, *at.shape[1:])[:steps] for at in DATA[:2]]
+def batches():
+    return [np.asarray(at).reshape(STEPS, BATCH, *at.shape[1:]) for at in DATA[:2]]
 
 
 @functools.cache
-def program(steps, warmup):
+def program():
     """(rates, ratio, clip) -> states after the steps, and losses, of every rate; compiled once."""
-
     graph, state = nnx.split(fresh())
 
     def one(rate, ratio, clip):
         model = nnx.merge(graph, state, copy=True)
-        tokens, answers = map(jnp.asarray, batches(steps))
-        losses = train(model, tokens, answers, rate, ratio, warmup=warmup, clip=clip)
+        losses = train(model, *map(jnp.asarray, batches()), rate, ratio, warmup=2, clip=clip)
         return nnx.to_pure_dict(nnx.state(model)), losses
 
     return jax.jit(lambda rates, *more: jax.lax.map(lambda rate: one(rate, *more), rates))
@@ -46,9 +44,9 @@ def by_name(state):
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def states(rates, ratio, *, steps=STEPS, warmup=2, clip=1.0):
+def states(rates, ratio, clip=1.0):
     """A state by name of the leaf, for every rate."""
-    found, losses = program(steps, warmup)(jnp.array(rates), jnp.float32(ratio), jnp.float32(clip))
+    found, losses = program()(jnp.array(rates), jnp.float32(ratio), jnp.float32(clip))
     return by_name(found), losses
 
 
@@ -85,21 +83,27 @@ def test_steps_one_by_one_are_the_program():
     assert np.abs(np.array(losses) - expected[1]).max() > 1e-3  # Control: another rate.
 
 
-def moved(rate, ratio, **options):
-    before, (after, _) = start(), states([rate, rate], ratio, **options)
+def moved(rate, ratio, clip=1.0):
+    before, (after, _) = start(), states([rate, rate], ratio, clip)
     return {name: after[name][0] - before[name] for name in before if is_trained(name)}
 
 
-ONE = {"steps": 2, "warmup": 1}  # The first step is at 0, the second at the peak.
-
-
-def test_b_moves_by_the_ratio_and_a_and_head_do_not():
-    one, four = moved(1e-3, 1.0, **ONE), moved(1e-3, 4.0, **ONE)
+def test_b_moves_by_the_ratio_and_the_head_does_not():
+    """At so small a rate that gradients stay what they were, and Adam's steps with them."""
+    one, four = moved(1e-5, 1.0), moved(1e-5, 4.0)
     for name, change in one.items():
-        factor = 4.0 if "lora_b" in name else 1.0
-        np.testing.assert_allclose(four[name], factor * change, rtol=1e-2, atol=1e-7)
-        if "lora_a" not in name:  # B was 0, so A had no gradient.
-            assert np.abs(change).max() > 5e-4
+        if "lora_a" not in name:
+            factor = 4.0 if "lora_b" in name else 1.0
+            np.testing.assert_allclose(four[name], factor * change, rtol=0.05, atol=1e-6)
+            assert np.abs(change).max() > 1e-5
+
+
+def test_a_moves_at_the_rate_whatever_the_ratio():
+    """Its gradient grows with B, which Adam forgets where the gradient is far above its ε."""
+    one, four = moved(1e-4, 1.0), moved(1e-4, 4.0)
+    for name in (name for name in one if "lora_a" in name):
+        sizes = [np.linalg.norm(change[name]) for change in (four, one)]
+        assert 0.9 < sizes[0] / sizes[1] < 1.1
 
 
 def test_the_ratio_0_is_the_head_alone():
@@ -110,9 +114,9 @@ def test_the_ratio_0_is_the_head_alone():
 
 def test_gradients_are_clipped_together():
     """Adam forgets their size, unless little more than its ε is left of it."""
-    free, clipped = moved(1e-3, 1.0, **ONE), moved(1e-3, 1.0, **ONE, clip=1e-10)
+    free, clipped = moved(1e-3, 1.0), moved(1e-3, 1.0, clip=1e-10)
     for name, change in free.items():
-        if "lora_a" not in name:
+        if "lora_a" not in name:  # It decays as well.
             assert np.abs(clipped[name]).max() < 0.1 * np.abs(change).max()
 
 
