@@ -16,13 +16,17 @@ def float64(variable):
     return np.asarray(variable[...], np.float64)
 
 
-def randomised(model):
-    """The same with B ≠ 0, and norms that do something."""
-    leaves = nnx.to_flat_state(nnx.state(model))
-    for i, (path, leaf) in enumerate(leaves):
-        if path[-1] in ("lora_b", "scale", "bias"):
-            leaf[...] = jax.random.normal(jax.random.key(i), leaf.shape)
+def filled(make):
+    """A module of which every leaf is noise, B and the scales of norms too; nothing is compiled."""
+    model, rng = nnx.eval_shape(make), np.random.default_rng(0)
+    for _, leaf in nnx.to_flat_state(nnx.state(model)):
+        shape = leaf.shape
+        noise = rng.normal(size=shape) / np.sqrt(shape[-1])
+        leaf.set_value(jnp.asarray(noise, jnp.float32))
     return model
+
+
+called = nnx.jit(lambda model, x: model(x))
 
 
 def adapted(layer, x):
@@ -48,14 +52,14 @@ def attended(layer, x, power=0.5):
 
 @functools.cache
 def attention():
-    layer = randomised(Attention(12, 3, 2, key=jax.random.key(0)))
+    layer = filled(lambda: Attention(12, 3, 2, key=jax.random.key(0)))
     return layer, np.asarray(jax.random.normal(jax.random.key(1), (2, 5, 12)))
 
 
 def test_attention_is_the_formula():
     layer, x = attention()
     np.testing.assert_allclose(
-        layer(jnp.asarray(x)), [attended(layer, at) for at in x], rtol=1e-4, atol=1e-5
+        called(layer, jnp.asarray(x)), [attended(layer, at) for at in x], rtol=1e-4, atol=1e-5
     )
 
 
@@ -66,7 +70,7 @@ def test_attention_is_the_formula():
 ])  # fmt: skip
 def test_other_formulas_are_not_attention(wrong):
     layer, x = attention()
-    assert np.abs(layer(jnp.asarray(x))[0] - wrong(layer, x[0])).max() > 1e-2
+    assert np.abs(called(layer, jnp.asarray(x))[0] - wrong(layer, x[0])).max() > 1e-2
 
 
 def normed(layer, x):
@@ -76,9 +80,9 @@ def normed(layer, x):
 
 
 def test_the_transformer_is_the_formula():
-    model = randomised(small(blocks=2))
+    model = filled(lambda: small(blocks=2))
     tokens = jax.random.randint(jax.random.key(1), (3, 5), 0, 7)
-    for row, logits in zip(np.asarray(tokens), model(tokens), strict=True):
+    for row, logits in zip(np.asarray(tokens), called(model, tokens), strict=True):
         x = float64(model.embed.embedding)[row] + float64(model.place.embedding)
         for block in model.blocks:
             x = x + attended(block.attention, normed(block.norms[0], x))
@@ -95,8 +99,13 @@ def small(blocks=1, seed=0):
     return Transformer(7, 5, 4, **sizes, key=jax.random.key(seed))
 
 
+@nnx.jit  # Draw by draw it would compile for seconds.
+def fresh():
+    return small()
+
+
 def test_adapters_start_at_the_frozen_weights():
-    layer = small().blocks[0].attention
+    layer = fresh().blocks[0].attention
     for adapter in (layer.query, layer.value):
         np.testing.assert_array_equal(adapter.merged(), adapter.weight[...])
         assert isinstance(adapter.weight, Frozen)
@@ -104,9 +113,9 @@ def test_adapters_start_at_the_frozen_weights():
 
 
 def test_no_two_weights_are_the_same_draw():
-    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(nnx.state(small(blocks=2)))]
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(nnx.state(fresh()))]
     drawn = [leaf for leaf in leaves if np.unique(leaf).size > 2]
-    assert len(drawn) == 3 + 2 * (2 * 2 + 2 + 2)  # Embeddings and head; W* and A, K, out, MLP.
+    assert len(drawn) == 3 + 2 * 2 + 2 + 2  # Embeddings and head; W* and A, K, out, MLP.
     firsts = {float(leaf[0] / np.abs(leaf).max()) for leaf in drawn}
     assert len(firsts) == len(drawn)
 
@@ -114,7 +123,7 @@ def test_no_two_weights_are_the_same_draw():
 @pytest.mark.parametrize("tokens", [jnp.zeros((3, 4), int), jnp.zeros((3, 6), int)])
 def test_sequences_of_another_length_are_refused(tokens):
     with pytest.raises(ValueError, match="tokens: must be sequences"):
-        small()(tokens)
+        fresh()(tokens)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():

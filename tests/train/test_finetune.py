@@ -18,6 +18,7 @@ KEY = jax.random.key(0)
 DATA = lookup_task(5, 4, STEPS * BATCH, 1, key=KEY)
 
 
+@nnx.jit  # Draw by draw it would compile for seconds.
 def fresh():
     return Transformer(9, 5, 5, width=12, heads=2, blocks=1, rank=2, key=KEY)
 
