@@ -19,7 +19,7 @@ WHO = -c 'import sys; print(sys.base_prefix, *sys.version_info[:3]); sys.exit(sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 optimum claims width width-quick width-all test check bench notebooks lock clean FORCE
+.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test check bench notebooks lock clean FORCE
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ width-quick: $(READY) ## The same as a first look, one minute: results/width_qui
 
 width-all: $(READY) ## The same with all seeds, inits and ranks, two and a quarter hours: results/width_all, figures/width_all_*
 	$(RUN) experiments.width_all
+
+transformer: $(READY) ## LoRA+ on a small transformer, over rates and ratios: results/transformer, figures/transformer.*
+	$(RUN) experiments.transformer
 
 test: check ## Linter, type checker, tests, doctests and notebooks
 	$(RUN) pytest -n auto --dist worksteal

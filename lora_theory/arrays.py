@@ -7,6 +7,7 @@ Dimensions
     m   coordinates of the LoRA layer's output (n in the two-layer toy, 1 in the linear one)
     d   coordinates of the model's input x
     r   LoRA rank
+    L   tokens of a sequence; sequences come samples first, (N, L)
     N   samples (training and test samples side by side in the engine)
     G   cells of a grid of rates; T steps, so T + 1 losses from t = 0 on
 
