@@ -9,12 +9,11 @@ Mini-batches of token sequences; LoRA factors and head are trained, all else sta
 
 from typing import Any
 
-import jax
 import optax
 from flax import nnx
 
-from lora_theory.adapters.labels import lora_labels
 from lora_theory.adapters.lora_plus import lora_plus
+from lora_theory.adapters.recipe import ParamGroup
 from lora_theory.arrays import Array, Float, Int, Rate, Scalar
 
 TRAINED = nnx.Any(nnx.LoRAParam, nnx.PathContains("head"))
@@ -36,10 +35,9 @@ def lora_optimizer(
         clip: the largest global norm of the gradients that is left as it is.
     """
     shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, steps)
-    tx = optax.chain(
-        optax.clip_by_global_norm(clip),
-        lora_plus(lambda t: rate * shape(t), ratio=ratio, labels=_head_as_a),
-    )
+    groups = {"head": ParamGroup(match="head")}  # At η, as A.
+    plus = lora_plus(lambda t: rate * shape(t), ratio=ratio, groups=groups)
+    tx = optax.chain(optax.clip_by_global_norm(clip), plus)
     return nnx.Optimizer(model, tx, wrt=TRAINED)
 
 
@@ -96,14 +94,3 @@ def train(
         return carry, train_step(model, optimizer, tokens, answers)
 
     return steps((model, optimizer), tokens, answers)[1]
-
-
-def _head_as_a(params: Any) -> Any:
-    """The groups of `lora_labels`, and the head in that of A: at η."""
-
-    def group(path: Any, leaf: nnx.Variable) -> str:
-        return "A" if path[0].key == "head" else lora_labels(leaf)
-
-    return jax.tree_util.tree_map_with_path(
-        group, params, is_leaf=lambda node: isinstance(node, nnx.Variable)
-    )
