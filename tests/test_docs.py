@@ -1,8 +1,11 @@
-"""What docs/experiments.md shows runs as it stands there; what docs/width.md states is measured."""
+"""What docs/{experiments,training,answers}.md show runs as it stands there; what docs/width.md
+states is measured.
+"""
 
 import functools
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +18,23 @@ from lora_theory.store.dataset import Results
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "experiments.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["training", "answers"])
+def test_recipes_and_answers_run_as_they_stand(page):
+    """Those of other projects run in `.ci/ecosystem`, and these also from the wheel."""
+    recipes = runpy.run_path(str(ROOT / ".ci/recipes"))
+    path = ROOT / "docs" / f"{page}.md"
+    assert recipes["run"](path) > 20
+    assert page == "answers" or len(recipes["blocks"](path, foreign=True)) == 2
+
+
+def test_a_recipe_that_gives_something_else_is_found(tmp_path, capsys):
+    """Control: what runs the pages can fail."""
+    page = tmp_path / "page.md"
+    page.write_text("```python\n>>> 1 + 1\n3\n\n```\n")
+    with pytest.raises(AssertionError, match="1 examples fail"):
+        runpy.run_path(str(ROOT / ".ci/recipes"))["run"](page)
 
 
 def block(first_line):
