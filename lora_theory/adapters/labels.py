@@ -49,7 +49,7 @@ class Leaf:
     @property
     def path(self) -> str:
         """The name in one piece, for messages and patterns."""
-        return ".".join(self.names) or "the parameter itself"
+        return ".".join(self.names) or "params"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -334,6 +334,8 @@ def unlabelled(lost: Sequence[Leaf]) -> ValueError:
     """
     leaf = next((leaf for leaf in lost if leaf.names[-1:] in (("a",), ("b",))), lost[0])
     what = f"{leaf.path}: a leaf of shape {leaf.shape} has no label"
+    if not leaf.names:
+        return ValueError(f'{what}; pass labels="A" or labels="B"')
     if leaf.names[-1:] in (("a",), ("b",)):
         return ValueError(
             f"{what}, since its letter does not say which side of the layer it is; where b reads "

@@ -92,6 +92,12 @@ def test_a_leaf_without_label_is_named(name):
         lora_plus(0.1, 0.1).init(params)
 
 
+def test_a_single_array_is_labelled_by_hand():
+    with pytest.raises(ValueError, match=r'params: a leaf of shape \(2, 3\) .* labels="A" or'):
+        lora_labels(jnp.ones((2, 3)))
+    assert lora_plus(0.1, 0.2, labels="B").init(jnp.ones((2, 3))).plan.parts[0].group == "B"
+
+
 @pytest.mark.parametrize("beside", ["w", "_w", "weight", "kernel"])
 def test_a_letter_beside_a_kernel_says_nothing(beside):
     """Also below `lora`: there a and b are safe only where no kernel is among them."""
