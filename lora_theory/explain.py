@@ -4,7 +4,11 @@ Imported, it is the function itself: the command and `lora_theory.explain` share
 """
 
 import argparse
+import io
 import json
+import operator
+import os
+import re
 import struct
 import sys
 from collections.abc import Sequence
@@ -13,6 +17,10 @@ from typing import Any
 
 # No header of names is larger; a longer one is another kind of file.
 _LARGEST_HEADER = 100 * 2**20
+_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# What is raised of files that are none of their kind.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_STEP = re.compile(r"(?:.*_)?([0-9]+)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,14 +45,22 @@ def _main(argv: Sequence[str] | None = None) -> int:
 
     if given.eta_b is None and given.ratio is None:
         given.ratio = 16.0
+    # Signs that a terminal does not have are shown as codes.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         params = _shapes(given.checkpoint)
         if given.match is not None:
             params = {name: leaf for name, leaf in params.items() if given.match in name}
             if not params:
                 raise ValueError(f"match: must be in the name of a leaf (got {given.match!r})")
+        if not params:
+            raise ValueError(f"checkpoint: must hold arrays (got {given.checkpoint})")
         rates = {"eta_b": given.eta_b, "ratio": given.ratio}
-        print(explain(params, given.eta_a, **rates, labels=given.labels))
+        print(explain(params, given.eta_a, **rates, labels=given.labels), flush=True)
+    except BrokenPipeError:  # Who reads has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,17 +72,19 @@ def _shapes(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"checkpoint: must exist (got {path})")
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    if files:
-        return {name: leaf for file in files for name, leaf in _safetensors(file).items()}
-    return _orbax(path)
+    if not files:
+        return _orbax(path)
+    found: dict[str, Any] = {}
+    for file in files:
+        more = _safetensors(file)
+        if both := sorted(found.keys() & more.keys()):
+            raise ValueError(f"checkpoint: must have each leaf once (got {both[0]} in {file} too)")
+        found |= more
+    return found
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
     """The header: its length in 8 bytes, then JSON of names, types and shapes."""
-    import jax
-    import jax.numpy as jnp
-
-    types = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -74,42 +92,57 @@ def _safetensors(path: Path) -> dict[str, Any]:
                 raise ValueError("no header")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        return {
-            name: jax.ShapeDtypeStruct(tuple(map(int, entry["shape"])), _type(entry, types, jnp))
-            for name, entry in header.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        return {name: _shaped(entry["shape"], entry["dtype"]) for name, entry in header.items()}
+    except (*_DAMAGED, struct.error) as error:
         raise ValueError(f"checkpoint: must be a safetensors file (got {path})") from error
 
 
-def _type(entry: Any, types: Any, jnp: Any) -> Any:
+def _shaped(shape: Any, dtype: str) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    sizes = [operator.index(size) for size in shape if not isinstance(shape, str)]
+    if isinstance(shape, str) or min(sizes, default=0) < 0:
+        raise ValueError("no shape")
     # Quantised and integer kinds do not train; which of them it is does not matter here.
-    return jnp.dtype(types.get(entry["dtype"], "int8"))
+    return jax.ShapeDtypeStruct(tuple(sizes), jnp.dtype(_TYPES.get(dtype, "int8")))
 
 
 def _orbax(path: Path) -> dict[str, Any]:
-    """The newest step of a manager's folder, its only item, or the folder itself."""
+    """The newest whole step of a manager's folder, its only item, or the folder itself."""
     import jax
     import orbax.checkpoint as ocp
 
-    steps = [child for child in path.iterdir() if child.name.isdigit()]
-    place = max(steps, key=lambda child: int(child.name)) if steps else path
-    while not (place / "_METADATA").exists():
-        items = [child for child in place.iterdir() if (child / "_METADATA").exists()]
-        if len(items) != 1:
-            names = ", ".join(child.name for child in items) or "none"
-            raise ValueError(
-                f"checkpoint: must be an orbax checkpoint, or hold one (got {place}: {names})"
-            )
-        place = items[0]
-    metadata = ocp.StandardCheckpointer().metadata(place.resolve())
-    tree = getattr(metadata, "item_metadata", metadata)
-    tree = getattr(tree, "tree", tree)
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        ".".join(_name(key) for key in keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        for keys, leaf in flat
-    }
+    found = _item(path)
+    if found is None:
+        raise ValueError(f"checkpoint: must be an orbax checkpoint, or hold one (got {path})")
+    try:
+        metadata = ocp.StandardCheckpointer().metadata(found.resolve())
+        tree = getattr(metadata, "item_metadata", metadata)
+        flat, _ = jax.tree_util.tree_flatten_with_path(getattr(tree, "tree", tree))
+    except _DAMAGED as error:
+        raise ValueError(f"checkpoint: must be an orbax checkpoint (got {found})") from error
+    shaped = {}
+    for keys, leaf in flat:
+        names = [_name(key) for key in keys]
+        # Flax saves a variable under the name "value"; texts and the like have no shape.
+        own = names[:-1] if names[-1:] == ["value"] else names
+        if hasattr(leaf, "shape"):
+            shaped[".".join(own)] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return shaped
+
+
+def _item(path: Path) -> Path | None:
+    """The folder below `path` that has a tree: itself, of the newest step, or the only one."""
+    if (path / "_METADATA").is_file():
+        return path
+    inside = [child for child in path.iterdir() if child.is_dir()]
+    steps = {int(at[1]): child for child in inside if (at := _STEP.fullmatch(child.name))}
+    for step in sorted(steps, reverse=True):
+        if found := _item(steps[step]):
+            return found
+    items = [child for child in inside if (child / "_METADATA").is_file()]
+    return items[0] if len(items) == 1 else None
 
 
 def _name(key: Any) -> str:
@@ -119,6 +152,8 @@ def _name(key: Any) -> str:
 if __name__ == "__main__":
     sys.exit(_main())
 
-from lora_theory.adapters import explain as _module  # noqa: E402
+from lora_theory.adapters.explain import explain  # noqa: E402
 
-sys.modules[__name__] = _module.explain  # type: ignore[assignment]
+explain.explain = explain  # type: ignore[attr-defined]
+explain.__spec__ = __spec__  # type: ignore[attr-defined]
+sys.modules[__name__] = explain  # type: ignore[assignment]

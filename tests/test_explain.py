@@ -133,6 +133,9 @@ def test_help_starts_no_jax_and_the_module_is_the_function(environment):
         "import lora_theory.explain\n"
         "from lora_theory.adapters.explain import explain\n"
         "assert lora_theory.explain is explain\n"
+        "from lora_theory.explain import explain as other\n"
+        "import importlib.util\n"
+        "assert other is explain and importlib.util.find_spec('lora_theory.explain')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True
@@ -143,3 +146,50 @@ def test_help_starts_no_jax_and_the_module_is_the_function(environment):
 def test_the_public_name():
     assert lora_theory.explain is explain
     np.testing.assert_equal(len(explain(TREE, 0.1, ratio=2.0).rows), 3)
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own.
+def test_the_newest_whole_step_of_any_name(tmp_path, monkeypatch, capsys):
+    options = ocp.CheckpointManagerOptions(step_prefix="step")
+    with ocp.CheckpointManager(tmp_path / "runs", options=options) as manager:
+        manager.save(1, args=ocp.args.StandardSave(TREE))
+    (tmp_path / "runs/step_7").mkdir()  # Interrupted.
+    (tmp_path / "runs/²").mkdir()
+    code, printed = run(monkeypatch, capsys, tmp_path / "runs")
+    assert code == 0
+    assert "leaves: no_decay 1, A 1, B 1" in printed.out
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own.
+@pytest.mark.parametrize("text", ["{}", "[]", '{"x":', ""])
+def test_damaged_metadata_is_refused(text, tmp_path, monkeypatch, capsys):
+    (tmp_path / "_METADATA").write_text(text)
+    code, printed = run(monkeypatch, capsys, tmp_path)
+    assert code == 2
+    assert printed.err.startswith("error: checkpoint: must ")
+    assert printed.err.count("\n") == 1
+
+
+def test_tensors_without_entries_and_leaves_that_come_twice(tmp_path, monkeypatch, capsys):
+    empty = {name: ("F32", [0, 8]) for name in ("lora_A.weight", "lora_B.weight")}
+    path = safetensors(tmp_path / "a.safetensors", empty)
+    assert run(monkeypatch, capsys, path)[0] == 0
+    safetensors(tmp_path / "b.safetensors", empty)
+    code, printed = run(monkeypatch, capsys, tmp_path)
+    assert code == 2
+    assert "must have each leaf once (got lora_A.weight in" in printed.err
+    assert run(monkeypatch, capsys, safetensors(tmp_path / "c.safetensors", {}))[0] == 2
+
+
+def test_few_letters_and_a_reader_that_leaves(tmp_path, environment):
+    path = safetensors(tmp_path / "a.safetensors")
+    command = [sys.executable, "-m", "lora_theory.explain", str(path)]
+    plain = environment | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=plain, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"2\xd78" in done.stdout
+    left = subprocess.run(
+        ["bash", "-c", 'set -o pipefail; "$@" | true', "-", *command], env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (left.returncode, left.stderr) == (0, "")

@@ -5,11 +5,12 @@ from collections import Counter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from lora_theory import arguments
-from lora_theory.adapters.labels import Leaf, leaves, unlabelled
+from lora_theory.adapters.names import Leaf, leaves
 from lora_theory.adapters.pairs import Pair, check_side, fan_in, pairs, rank
 from lora_theory.adapters.recipe import Part, Recipe
 
@@ -70,13 +71,20 @@ class Explanation:
 
 
 def explain(
-    params: Any, *rates: Any, steps: int | None = None, wrt: Any = nnx.LoRAParam, **settings: Any
+    params: Any,
+    eta_a: Any,
+    eta_b: Any = None,
+    *,
+    steps: int | None = None,
+    wrt: Any = nnx.LoRAParam,
+    **settings: Any,
 ) -> Explanation:
     """What `lora_plus` with the same arguments does with parameters: leaf, group, rate, decay.
 
     Args:
         params: what the optimizer would get at `init`, or an `nnx.Module`.
-        rates: η_A, and η_B if not `ratio=`, as of `lora_plus`.
+        eta_a: η_A, as of `lora_plus`.
+        eta_b: η_B, if not `ratio=`.
         steps: T, to show rates at step T − 1 of a schedule.
         wrt: of a module, what trains, as in `nnx.Optimizer(…, wrt=)`.
         settings: the other arguments of `lora_plus`.
@@ -98,7 +106,7 @@ def explain(
     lora_b  4×32   B         writes m = 32  0.0016     0.0016      0.0001  1.6e-07
     leaves: no_decay 1, A 1, B 1
     """
-    recipe = Recipe(**dict(zip(("eta_a", "eta_b"), rates, strict=False)), **settings)
+    recipe = Recipe(eta_a=eta_a, eta_b=eta_b, **settings)
     if steps is not None:
         arguments.integer("steps", steps)
     around: list[Leaf] = []
@@ -116,7 +124,13 @@ def explain(
         _row(leaf, label, recipe, sides.get(leaf, ""), sizes.get(leaf), steps)
         for leaf, label in grouped
     )
-    return Explanation(rows, tuple(_warnings(grouped, found, recipe)))
+    texts = _warnings(grouped, found, recipe)
+    try:
+        recipe.plan(params)
+    except ValueError as error:
+        refused = f"lora_plus refuses such trees: {error}"
+        texts = [refused, *(text for text in texts if text not in refused)]
+    return Explanation(rows, tuple(texts))
 
 
 def _side(pair: Pair, what: str) -> str:
@@ -143,8 +157,8 @@ def _row(
         leaf.shape,
         label,
         side,
-        float(rate(0) if callable(rate) else rate),
-        float(rate(last) if callable(rate) else rate) if known else None,
+        float(rate(jnp.int32(0)) if callable(rate) else rate),
+        float(rate(jnp.int32(last)) if callable(rate) else rate) if known else None,
         _decay(recipe, part),
     )
 
@@ -159,9 +173,8 @@ def _warnings(
 ) -> list[str]:
     texts = []
     lost = [leaf for leaf, label in grouped if label is None]
-    if lost:
-        what = "a leaf has" if len(lost) == 1 else f"{len(lost)} leaves have"
-        texts.append(f"{what} no group, and lora_plus refuses such trees: {unlabelled(lost)}")
+    if len(lost) > 1:
+        texts.append(f"{len(lost)} leaves have no group")
     for pair in found:
         try:
             check_side(pair)

@@ -1,14 +1,16 @@
 """LoRA+ as an optax transformation: A and B train at different rates, over any optax base."""
 
 import dataclasses
+import zlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import serialization
 
-from lora_theory.adapters.labels import leaves
+from lora_theory.adapters.names import leaves
 from lora_theory.adapters.recipe import Part, Recipe
 
 
@@ -20,11 +22,14 @@ class Rates(dict[str, Any]):
     0.1
     """
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def _refuse(self, *given: Any, **named: Any) -> Any:
+        name = next(iter(named), given[0] if given and isinstance(given[0], str) else "rates")
         raise TypeError(
             f"{name}: can not be set here, where the rates of the last step stand; to change rates "
             "in training give a schedule, or optax.inject_hyperparams(lora_plus)(…)"
         )
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
 
     def __reduce__(self) -> Any:
         return type(self), (dict(self),)
@@ -43,15 +48,25 @@ class Rates(dict[str, Any]):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Where each leaf trains, fixed at `init`: names, and parts in the same order."""
+    """Where each leaf trains, fixed at `init`: names, and parts in the same order.
+
+    `record` is what the arguments said of it, so that others are noticed.
+    """
 
     paths: tuple[str, ...]
     parts: tuple[Part, ...]
+    record: tuple[Any, ...] = ()
 
     @property
     def used(self) -> tuple[Part, ...]:
         """The parts that occur."""
         return tuple(dict.fromkeys(self.parts))
+
+    @property
+    def digest(self) -> Any:
+        """A number that another plan does not have, to be saved with the state."""
+        text = repr([(path, part.name) for path, part in zip(self.paths, self.parts, strict=True)])
+        return np.uint32(zlib.crc32(text.encode()))
 
 
 class LoRAPlusState(NamedTuple):
@@ -61,10 +76,16 @@ class LoRAPlusState(NamedTuple):
     `update`; the plan travels with the state so that both see the same groups.
     """
 
+    plan: Plan
     count: Any
     hyperparams: Rates
     inner: dict[str, Any]
-    plan: Plan
+
+
+def _restored(plan: Plan, saved: Any) -> Plan:
+    if int(saved["groups"]) != int(plan.digest):
+        raise ValueError("state: must be of the leaves and groups that it was saved with")
+    return plan
 
 
 serialization.register_serialization_state(
@@ -72,7 +93,7 @@ serialization.register_serialization_state(
     lambda rates: serialization.to_state_dict(dict(rates)),
     lambda rates, state: Rates(serialization.from_state_dict(dict(rates), state)),
 )
-serialization.register_serialization_state(Plan, lambda plan: {}, lambda plan, state: plan)
+serialization.register_serialization_state(Plan, lambda plan: {"groups": plan.digest}, _restored)
 
 
 def lora_plus(
@@ -162,38 +183,60 @@ def lora_plus(
         shared=shared,
     )
 
+    known: list[Plan] = []
+
     def init(params: Any) -> LoRAPlusState:
-        planned = recipe.plan(params)
-        plan = Plan(tuple(leaf.path for leaf, _ in planned), tuple(part for _, part in planned))
-        inner = {part.name: _over([part], recipe, plan, params).init(params) for part in plan.used}
-        return LoRAPlusState(jnp.zeros([], jnp.int32), _rates(recipe, plan, 0), inner, plan)
+        if type(params).__name__ == "_ParamsPlaceholder":
+            # optax.tree.map_params asks where in the state parameters are: of the last ones.
+            plan = known[-1] if known else Plan((), ())
+        else:
+            planned = recipe.plan(params)
+            paths, parts = tuple(leaf.path for leaf, _ in planned), tuple(p for _, p in planned)
+            plan = Plan(paths, parts, recipe.record)
+            known[:] = [plan]
+        inner = {
+            family[0].name: _over(family, recipe, plan, params).init(params)
+            for family in _kept(recipe, plan)
+        }
+        count = jnp.zeros([], jnp.int32)
+        return LoRAPlusState(plan, count, _rates(recipe, plan, count), inner)
 
     def update(
         updates: Any, state: LoRAPlusState, params: Any = None, **extra: Any
     ) -> tuple[Any, LoRAPlusState]:
-        plan = state.plan
-        _check_tree(updates, plan)
-        inner = dict(state.inner)
+        _check_state(updates, state, recipe)
+        plan, inner = state.plan, dict(state.inner)
         for family in recipe.families(plan.used):
-            old = [inner[part.name] for part in family]
+            names = [part.name for part in family if part.name in inner]
+            old = [inner[name] for name in names]
             tx = _over(family, recipe, plan, updates)
             updates, new = tx.update(updates, _union(old), params, **extra)
             updates = _scaled(updates, {part: recipe.scale(part) for part in family}, plan)
-            inner |= {part.name: _share(mine, new) for part, mine in zip(family, old, strict=True)}
+            inner |= {name: _share(mine, new) for name, mine in zip(names, old, strict=True)}
         rates = _rates(recipe, plan, state.count)
-        return updates, LoRAPlusState(optax.safe_increment(state.count), rates, inner, plan)
+        return updates, LoRAPlusState(plan, optax.safe_increment(state.count), rates, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _kept(recipe: Recipe, plan: Plan) -> list[list[Part]]:
+    """Parts that have one state: those that share an optimizer; else each has its own, so that
+    the structure does not depend on which rates happen to be equal.
+    """
+    return recipe.families(plan.used) if recipe.shared else [[part] for part in plan.used]
 
 
 def _over(
     family: list[Part], recipe: Recipe, plan: Plan, tree: Any
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation of parts that train alike, on their leaves alone."""
-    mine = [part in family for part in plan.parts]
-    mask = jax.tree.unflatten(jax.tree.structure(tree), mine)
+    structure, mine = jax.tree.structure(tree), [part in family for part in plan.parts]
+
     # As a function: optax would call a tree that can be called, as a module of Equinox is.
-    return optax.masked(recipe.transform(family[0]), lambda _: mask)
+    def mask(_: Any) -> Any:
+        return jax.tree.unflatten(structure, mine)
+
+    return optax.masked(recipe.transform(family[0]), mask)
 
 
 def _scaled(updates: Any, scales: dict[Part, Any], plan: Plan) -> Any:
@@ -238,11 +281,18 @@ def _rates(recipe: Recipe, plan: Plan, count: Any) -> Rates:
     return Rates({name: jnp.array(rate, jnp.result_type(float)) for name, rate in now.items()})
 
 
-def _check_tree(updates: Any, plan: Plan) -> None:
-    paths = tuple(leaf.path for leaf in leaves(updates))
-    if paths != plan.paths:
-        other = sorted(set(paths) ^ set(plan.paths)) or ["the same names in another order"]
+def _check_state(updates: Any, state: Any, recipe: Recipe) -> None:
+    if not isinstance(state, LoRAPlusState):
         raise ValueError(
-            f"updates: must have the {len(plan.paths)} leaves of the parameters at init "
+            "state: must be as init gives it; restore a checkpoint into jax.eval_shape(tx.init, "
+            f"params) (got a {type(state).__name__})"
+        )
+    if state.plan.record != recipe.record:
+        raise ValueError("state: must be of the labels, groups and reference_fan_in of its init")
+    paths, wanted = tuple(leaf.path for leaf in leaves(updates)), state.plan.paths
+    if paths != wanted:
+        other = sorted(set(paths) ^ set(wanted)) or ["the same names in another order"]
+        raise ValueError(
+            f"updates: must have the {len(wanted)} leaves of the parameters at init "
             f"(got {len(paths)}; {other[0]} is not in both)"
         )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from lora_theory.adapters.labels import Leaf
+from lora_theory.adapters.names import Leaf
 
 _END = re.compile(r"(?:[ab]|(.*lora_(?:kernel_|embeddings?_)?)(?:[ab]|down|up))", re.I)
 # A kernel of Flax and Keras is (in, out); what is called weight or w may be either.
@@ -29,14 +29,16 @@ def pairs(labelled: Iterable[tuple[Leaf, str | None]]) -> Iterator[Pair]:
     known = list(labelled)
     at = {leaf.names: leaf for leaf, _ in known}
     factors = [(leaf, label) for leaf, label in known if label in ("A", "B")]
+    paired: set[Leaf] = set()
     for same in (_stem, lambda names: names[:-1]):
         places: dict[tuple[str, ...], dict[str, list[Leaf]]] = {}
         for leaf, label in factors:
-            places.setdefault(same(leaf.names), {}).setdefault(str(label), []).append(leaf)
+            if leaf not in paired:
+                places.setdefault(same(leaf.names), {}).setdefault(str(label), []).append(leaf)
         for place in places.values():
             if len(place) == 2 and all(len(alike) == 1 for alike in place.values()):
                 (a,), (b,) = place["A"], place["B"]
-                factors = [(leaf, label) for leaf, label in factors if leaf not in (a, b)]
+                paired |= {a, b}
                 yield Pair(a, b, _kernel(a.names, at))
 
 
@@ -68,7 +70,7 @@ def fan_in(pair: Pair) -> int | None:
         return None
     readings = ((a[1], b[0], a[0]), (a[0], b[1], a[1]))
     sizes = [n for r_of_a, r_of_b, n in readings if r_of_a == r_of_b]
-    return max(sizes) if sizes else None
+    return max(sizes) or None if sizes else None
 
 
 def rank(pair: Pair) -> int | None:

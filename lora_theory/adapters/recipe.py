@@ -3,8 +3,7 @@
 import dataclasses
 import difflib
 import fnmatch
-import functools
-import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,32 +13,35 @@ import numpy as np
 import optax
 
 from lora_theory import arguments
-from lora_theory.adapters.labels import GROUPS, Leaf, is_function, labels_of, leaves, unlabelled
+from lora_theory.adapters.bases import (
+    ONE_STEP_SIZE,
+    Base,
+    called,
+    hides_decay,
+    leafwise,
+    made,
+    moves_without_gradient,
+    no_decay,
+    resolved,
+    takes,
+)
+from lora_theory.adapters.labels import GROUPS, is_function, labels_of, unlabelled
+from lora_theory.adapters.names import Leaf, is_vector, leaves
 from lora_theory.adapters.pairs import check_side, fan_in, pairs
 from lora_theory.arrays import Rate
 
 Schedule = Callable[[Any], Any]
-Base = Callable[..., optax.GradientTransformation]
 
-# How optimizers of optax name their decay, and the value that turns it off.
-_DECAYS: dict[str, float | None] = {
-    "weight_decay": 0.0,
-    "adam_weight_decay": 0.0,
-    "weight_decay_rate": None,
-}
-
-
-# They divide by a sum over all gradients, which is 0 over the factors A at the first step, where
-# B = 0: on that group alone they give NaN.
-_ONE_STEP_SIZE = ("prodigy", "dadapt_adamw", "dog", "dowg")
+# How the parts of a group are called beside the group itself.
+_PART = re.compile(r".*-(?:no_decay|\d+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParamGroup:
     """How a group of `lora_plus` differs from what it does by default; new names make new groups.
 
-    A group of your own trains at η_A, and its parameters of one dimension without weight decay,
-    unless told otherwise here.
+    A group of your own trains at η_A, and its biases, norms and other vectors without weight
+    decay, unless told otherwise here.
 
     Args:
         match: patterns of leaf names (one, or a tuple), as in a shell: `head` is that leaf or all
@@ -64,25 +66,34 @@ class ParamGroup:
     weight_decay: Any = None
 
     def __post_init__(self) -> None:
-        patterns = (self.match,) if isinstance(self.match, str) else tuple(self.match)
-        if not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        patterns = (self.match,) if isinstance(self.match, str) else self.match
+        if not isinstance(patterns, tuple | list) or not all(
+            isinstance(pattern, str) and pattern for pattern in patterns
+        ):
             raise arguments.refusal("match", "a pattern of names, as head or *.scale", self.match)
         object.__setattr__(self, "match", tuple(p.replace("/", ".") for p in patterns))
         if self.rate is not None and self.ratio is not None:
             raise ValueError("rate, ratio: must be one of the two (got both)")
         if self.rate is not None:
-            check_rate("rate", self.rate)
+            object.__setattr__(self, "rate", checked_rate("rate", self.rate))
         if self.ratio is not None:
-            check_rate("ratio", self.ratio, schedule=False)
-        if self.weight_decay is not None and not callable(self.weight_decay):
-            check_rate("weight_decay", self.weight_decay, schedule=False)
+            ratio = checked_rate("ratio", self.ratio, schedule=False)
+            object.__setattr__(self, "ratio", ratio)
+        if self.weight_decay is not None:
+            checked_rate("weight_decay", self.weight_decay)
 
     def has(self, path: str) -> bool:
         """Whether a pattern matches the leaf or something that it is in."""
-        return any(
-            fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}.*")
-            for pattern in self.match
-        )
+        return any(matches(pattern, path) for pattern in self.match)
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern matches a leaf or something that it is in.
+
+    >>> matches("head", "head.kernel"), matches("*.kernel", "head.kernel"), matches("he", "head")
+    (True, True, False)
+    """
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}.*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +106,17 @@ class Part:
 
     @property
     def name(self) -> str:
-        """What it is called in the state."""
+        """What it is called in the state.
+
+        >>> Part("head", False).name, Part("A", True, 64).name, Part("no_decay", False).name
+        ('head-no_decay', 'A-64', 'no_decay')
+        """
         plain = self.group == "no_decay" or self.decays
-        return (
-            self.group + ("" if plain else "_no_decay") + (f"_{self.fan_in}" if self.fan_in else "")
-        )
+        suffix = "" if plain else "-no_decay"
+        return self.group + suffix + (f"-{self.fan_in}" if self.fan_in else "")
+
+
+_PLAIN = ParamGroup()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,25 +135,8 @@ class Recipe:
     shared: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.eta_a, tuple | list):
-            raise ValueError(
-                f"eta_a: must be one rate; give eta_b as the second argument (got {self.eta_a})"
-            )
-        check_rate("eta_a", self.eta_a)
-        if (self.eta_b is None) == (self.ratio is None):
-            given = "neither" if self.eta_b is None else "both"
-            raise ValueError(f"eta_b, ratio: must be one of the two (got {given})")
-        if self.ratio is not None:
-            check_rate("ratio", self.ratio, schedule=False)
-        else:
-            check_rate("eta_b", self.eta_b)
-        check_rate("eta_embedding", self.eta_embedding)
-        base = resolved("base", self.base)
-        if _name(base) in _ONE_STEP_SIZE and not self.shared:
-            raise ValueError(
-                f"base: must be shared by all groups where it estimates one step size, as "
-                f'lora_plus({self.eta_a}, …, base="{_name(base)}", shared=True) (got shared=False)'
-            )
+        self._check_rates()
+        resolved("base", self.base)
         if self.shared and self.equal_decay:
             raise ValueError(
                 "equal_decay, shared: must be at most one of the two, since a shared optimizer "
@@ -151,13 +151,36 @@ class Recipe:
             raise arguments.refusal("groups", "a mapping of names to ParamGroup", self.groups)
         for name, group in self.mine.items():
             self._check_group(name, group)
+        self._check_step_size()
+
+    def _check_rates(self) -> None:
+        if isinstance(self.eta_a, tuple | list):
+            raise ValueError(
+                f"eta_a: must be one rate; give eta_b as the second argument (got {self.eta_a})"
+            )
+        rates = {"eta_a": checked_rate("eta_a", self.eta_a)}
+        if (self.eta_b is None) == (self.ratio is None):
+            given = "neither" if self.eta_b is None else "both"
+            raise ValueError(f"eta_b, ratio: must be one of the two (got {given})")
+        if self.ratio is not None:
+            rates["ratio"] = checked_rate("ratio", self.ratio, schedule=False)
+        else:
+            rates["eta_b"] = checked_rate("eta_b", self.eta_b)
+        rates["eta_embedding"] = checked_rate("eta_embedding", self.eta_embedding)
+        for name, rate in rates.items():
+            object.__setattr__(self, name, rate)
 
     def _check_group(self, name: str, group: Any) -> None:
-        if not isinstance(name, str) or not isinstance(group, ParamGroup):
-            raise arguments.refusal(f"groups[{name!r}]", "a ParamGroup under a name", group)
         where = f"groups[{name!r}]"
-        if name in ("A", "B") and (group.rate is not None or group.ratio is not None):
+        if not isinstance(name, str) or not isinstance(group, ParamGroup):
+            raise arguments.refusal(where, "a ParamGroup under a name", group)
+        if _PART.fullmatch(name):
+            raise ValueError(f"{where}: must not end as a part of a group does (got {name!r})")
+        rated = group.rate is not None or group.ratio is not None
+        if name in ("A", "B") and rated:
             raise ValueError(f"{where}: must have no rate; eta_a, eta_b and ratio say it")
+        if name == "frozen" and group != ParamGroup(match=group.match):
+            raise ValueError(f"{where}: must say nothing but match=, since nothing of it trains")
         if name not in GROUPS and not group.match and self.labels is None:
             close = difflib.get_close_matches(name, GROUPS, 1)
             raise ValueError(
@@ -166,10 +189,19 @@ class Recipe:
             )
         if group.base is not None:
             resolved(f"{where}.base", group.base)
-        if group.weight_decay is not None and "weight_decay" not in _takes(self.base_of(name)):
+        if group.weight_decay is not None and "weight_decay" not in takes(self.base_of(name)):
             raise ValueError(
                 f"{where}.weight_decay: must stand beside a base that takes weight_decay, as "
-                f"optax.adamw (got {_name(group.base or self.base)})"
+                f"optax.adamw (got {called(group.base or self.base)})"
+            )
+
+    def _check_step_size(self) -> None:
+        base = self.base_of("A")
+        if called(base) in ONE_STEP_SIZE and not (self.shared and base is self.base_of("B")):
+            raise ValueError(
+                "base: must be shared by A and B where it estimates one step size, as "
+                f'lora_plus({self.eta_a}, …, base="{called(base)}", shared=True) (got '
+                f"shared={self.shared})"
             )
 
     @property
@@ -177,13 +209,22 @@ class Recipe:
         """The groups that the user says something of."""
         return {} if self.groups is None else self.groups
 
+    @property
+    def record(self) -> tuple[Any, ...]:
+        """What decides where a leaf trains, as far as it can be compared."""
+        told = self.labels if self.labels is None or isinstance(self.labels, str) else "told"
+        decays = {name: group.weight_decay is not None for name, group in self.mine.items()}
+        matched = tuple((name, group.match, decays[name]) for name, group in self.mine.items())
+        return told, matched, self.reference_fan_in
+
     def plan(self, params: Any) -> list[tuple[Leaf, Part]]:
         """Every leaf, and the part that it trains in.
 
         Raises:
             ValueError: a leaf without a group, of an unknown one, or of a type that does not
                 train; a pattern that matches nothing; factors whose kernel says the opposite; a
-                fan-in that shapes do not tell; a decay that can not be turned off.
+                fan-in that shapes do not tell; a decay that can not be turned off; a shared
+                optimizer whose parts decay differently or have rates of their own.
         """
         grouped = self.grouped(params)
         if lost := [leaf for leaf, label in grouped if label is None]:
@@ -202,29 +243,25 @@ class Recipe:
             sizes[pair.a] = fan_in(pair)
         parts = [(leaf, self.part(leaf, label, sizes.get(leaf))) for leaf, label in labelled]
         self._check_decay(parts)
+        used = list(dict.fromkeys(part for _, part in parts))
+        for part in used:
+            self.decay(part)
+            self.scale(part)
+        if self.shared:
+            self._check_shared(used)
         return parts
 
     def grouped(self, params: Any) -> list[tuple[Leaf, str | None]]:
         """Every leaf and its group; None where no rule applies.
 
         Raises:
-            ValueError: a group that is none, a pattern that matches nothing.
+            ValueError: a group that is none, a pattern that gets no leaf.
         """
         found = leaves(params)
-        matched = [
-            next((name for name, group in self.mine.items() if group.has(leaf.path)), None)
-            for leaf in found
-        ]
-        for name, group in self.mine.items():
-            if group.match and not any(group.has(leaf.path) for leaf in found):
-                raise ValueError(
-                    f"groups[{name!r}].match: must match a leaf (got {', '.join(group.match)}; "
-                    f"leaves are {', '.join(leaf.path for leaf in found[:4])}"
-                    f"{', …' if len(found) > 4 else ''})"
-                )
-        told = labels_of(found, params, self.labels, matched)
-        labels = [name or label for name, label in zip(matched, told, strict=True)]
+        matched = self._matched(found)
         allowed = (*GROUPS, *(name for name in self.mine if name not in GROUPS))
+        told = labels_of(found, params, self.labels, matched, allowed)
+        labels = [name or label for name, label in zip(matched, told, strict=True)]
         for leaf, label in zip(found, labels, strict=True):
             if label is not None and label not in allowed:
                 raise ValueError(
@@ -232,14 +269,36 @@ class Recipe:
                 )
         return list(zip(found, labels, strict=True))
 
+    def _matched(self, found: Sequence[Leaf]) -> list[str | None]:
+        """The group whose pattern has each leaf: the first one."""
+        patterns = [(name, p) for name, group in self.mine.items() for p in group.match]
+        first = [
+            next(((name, p) for name, p in patterns if matches(p, leaf.path)), None)
+            for leaf in found
+        ]
+        for name, pattern in patterns:
+            seen = [leaf for leaf in found if matches(pattern, leaf.path)]
+            if not seen:
+                raise ValueError(
+                    f"groups[{name!r}].match: must match a leaf (got {pattern}; leaves are "
+                    f"{', '.join(leaf.path for leaf in found[:4])}{', …' * (len(found) > 4)})"
+                )
+        for name, group in self.mine.items():
+            if group.match and not any(at is not None and at[0] == name for at in first):
+                raise ValueError(
+                    f"groups[{name!r}].match: must match a leaf that no group before it has (got "
+                    f"{', '.join(group.match)}); give the narrower group first"
+                )
+        return [None if at is None else at[0] for at in first]
+
     def part(self, leaf: Leaf, label: str, n: int | None) -> Part:
         """Where a leaf trains: factors decay as the base says, other vectors only if told to.
 
         n is the input size of a factor A, where its shape tells it.
         """
-        group = self.mine.get(label, ParamGroup())
+        told = self.mine.get(label, _PLAIN).weight_decay is not None
         decays = label in ("A", "B", "embedding") or (
-            label not in ("no_decay", "magnitude") and len(leaf.shape) > 1
+            label not in ("no_decay", "magnitude") and not is_vector(leaf)
         )
         scaled = label == "A" and self.reference_fan_in is not None
         if scaled and n is None:
@@ -248,17 +307,17 @@ class Recipe:
                 "B's does not tell; give it a group with a rate of its own, as "
                 f'groups={{"wide": ParamGroup(match="{leaf.path}", ratio=…)}}'
             )
-        return Part(label, decays or group.weight_decay is not None, n if scaled else None)
+        return Part(label, decays or told, n if scaled else None)
 
     def times(self, part: Part) -> Any:
         """The part's rate in units of η_A, or None if it has one of its own."""
-        group = self.mine.get(part.group, ParamGroup())
+        group = self.mine.get(part.group, _PLAIN)
         if group.rate is not None:
             return None
         if group.ratio is not None:
             return group.ratio
         if part.group == "A" and part.fan_in is not None:
-            return (self.reference_fan_in or 1) / part.fan_in
+            return self.reference_fan_in / part.fan_in
         if part.group in ("B", "no_decay", "magnitude"):
             return self.ratio if self.eta_b is None else None
         return None if part.group == "embedding" else 1.0
@@ -268,64 +327,73 @@ class Recipe:
         times = self.times(part)
         if times is not None:
             return _times(times, self.eta_a)
-        own = self.mine.get(part.group, ParamGroup()).rate
+        own = self.mine.get(part.group, _PLAIN).rate
         if own is not None:
             return own
         return self.eta_embedding if part.group == "embedding" else self.eta_b
 
     def base_of(self, group: str) -> Base:
         """The optimizer of a group."""
-        own = self.mine.get(group, ParamGroup()).base
+        own = self.mine.get(group, _PLAIN).base
         return resolved("base", self.base if own is None else own)
 
     def decay(self, part: Part) -> dict[str, Any]:
         """What the base is told of weight decay; nothing where its own default holds."""
-        takes = _takes(self.base_of(part.group))
-        own = self.mine.get(part.group, ParamGroup()).weight_decay
+        base = self.base_of(part.group)
+        own = self.mine.get(part.group, _PLAIN).weight_decay
         if own is not None:
             return {"weight_decay": own}
         if not part.decays:
-            return {name: off for name, off in _DECAYS.items() if name in takes}
-        if not self.equal_decay:
+            return no_decay(base)
+        if not self.equal_decay or part.group == "frozen":
             return {}
-        if "weight_decay" not in takes:
+        default = takes(base).get("weight_decay")
+        if callable(default) or not isinstance(default, int | float | jax.Array | np.generic):
             raise ValueError(
-                "equal_decay: must stand beside a base that takes weight_decay, as optax.adamw "
-                f"(got {_name(self.base)})"
+                "equal_decay: must stand beside a base with a number as weight_decay, as "
+                f"optax.adamw (got {called(base)})"
             )
-        times = self._relative("equal_decay", part)
-        # What does not move does not decay, whatever its decay is.
-        return {"weight_decay": takes["weight_decay"] / (1.0 if _equal(times, 0) else times)}
+        return {"weight_decay": default * self._inverse(part)}
 
-    def told(self, part: Part) -> dict[str, Any]:
-        """All arguments of the base but the rate, its defaults too."""
-        return _takes(self.base_of(part.group)) | self.decay(part)
+    def _inverse(self, part: Part) -> Any:
+        """η_A / η of a part; 1 of one that does not move, and so does not decay either."""
+        times = self._relative("equal_decay", part)
+        if isinstance(times, int | float):
+            return 1.0 / times if times else 1.0
+        return jnp.where(times == 0, 1.0, 1.0 / jnp.where(times == 0, 1.0, times))
 
     def _relative(self, asked: str, part: Part) -> Any:
         """η / η_A of a part, constant over all steps."""
-        times = self.times(part)
-        rate = self.rate(part)
+        times, rate = self.times(part), self.rate(part)
         if _equal(rate, self.eta_a):
-            times = 1.0
-        elif times is None and not callable(rate) and not callable(self.eta_a):
-            times = rate / self.eta_a if not _equal(self.eta_a, 0) else 1.0
-        if times is None:
+            return 1.0
+        if times is not None:
+            return times
+        if callable(rate) or callable(self.eta_a):
             raise ValueError(
-                f"{asked}: must stand beside ratio=, or beside rates that are numbers (got a "
-                f"schedule of its own for group {part.group})"
+                f"{asked}: must stand beside rates in proportion to eta_a, as ratio= makes them "
+                f"(got a rate of its own for the group {part.group}, and a schedule)"
             )
-        return times
+        if _equal(self.eta_a, 0):
+            raise ValueError(f"eta_a: must be above 0 beside {asked}=True (got {self.eta_a})")
+        return rate / self.eta_a
+
+    def told(self, part: Part) -> dict[str, Any]:
+        """All arguments of the base but the rate, its defaults too."""
+        return takes(self.base_of(part.group)) | self.decay(part)
 
     def transform(self, part: Part) -> optax.GradientTransformation:
         """The optimizer of a part: at its own rate, or at η_A where it is shared."""
         if part.group == "frozen":
             return optax.set_to_zero()
         rate = self.eta_a if self.shared else self.rate(part)
-        return self.base_of(part.group)(rate, **self.decay(part))
+        return made(self.base_of(part.group), rate, self.decay(part))
 
     def scale(self, part: Part) -> Any:
         """What a part's update is multiplied with: η / η_A where its optimizer ran at η_A."""
-        return self._relative("shared", part) if self.shared else 1.0
+        if not self.shared or part.group == "frozen":
+            return 1.0
+        return self._relative("shared", part)
 
     def families(self, parts: Sequence[Part]) -> list[list[Part]]:
         """Parts that one transformation serves.
@@ -348,90 +416,55 @@ class Recipe:
         if "frozen" in (one.group, other.group):
             return False
         base = self.base_of(one.group)
-        return (
-            base is self.base_of(other.group)
-            and (self.shared or (_of_optax(base) and _equal(self.rate(one), self.rate(other))))
-            and self.told(one) == self.told(other)
-        )
+        if base is not self.base_of(other.group):
+            return False
+        if not (self.shared or (leafwise(base) and _equal(self.rate(one), self.rate(other)))):
+            return False
+        ours, theirs = self.told(one), self.told(other)
+        return all(_equal(ours[name], theirs[name]) for name in ours)
 
     def _check_decay(self, parts: Sequence[tuple[Leaf, Part]]) -> None:
+        """A base whose decay can not be turned off has no leaves that must not decay."""
         for leaf, part in parts:
-            own = self.mine.get(part.group, ParamGroup()).base
-            if part.decays or part.group == "frozen" or own is not None:
+            own = self.mine.get(part.group, _PLAIN).base
+            base = self.base_of(part.group)
+            if part.decays or part.group == "frozen" or own is not None or leafwise(base):
                 continue
-            if not _of_optax(self.base_of(part.group)) and not self.decay(part):
-                if _decays(self.base_of(part.group)):
-                    raise ValueError(
-                        f"base: must let weight decay be turned off for {leaf.path}: take an "
-                        "argument weight_decay, as functools.partial(optax.adamw, weight_decay=…) "
-                        f'does; or let it decay, as groups={{"{part.group}": ParamGroup(base=…)}} '
-                        f"(got {_name(self.base)})"
-                    )
-                return
+            if hides_decay(base) and moves_without_gradient(base):
+                raise ValueError(
+                    f"base: must leave {leaf.path} alone where it has no gradient, and has no "
+                    "argument weight_decay to turn its decay off, as "
+                    "functools.partial(optax.adamw, weight_decay=…) has; or let it decay, as "
+                    f'groups={{"{part.group}": ParamGroup(base=…)}} (got {called(base)})'
+                )
+            return
+
+    def _check_shared(self, parts: Sequence[Part]) -> None:
+        seen: dict[Base, Part] = {}
+        for family in self.families([part for part in parts if part.group != "frozen"]):
+            base, part = self.base_of(family[0].group), family[0]
+            if base in seen:
+                raise ValueError(
+                    f"shared: must be one optimizer, but {seen[base].name} and {part.name} differ "
+                    "in weight decay; give the base weight_decay=0, or each group the same, as "
+                    f'groups={{"{part.group}": ParamGroup(weight_decay=…)}}'
+                )
+            seen[base] = part
 
 
-def check_rate(name: str, rate: Any, *, schedule: bool = True) -> None:
-    """Refuse a senseless rate while it is still a number; a traced one can not be looked at.
+def checked_rate(name: str, rate: Any, *, schedule: bool = True) -> Any:
+    """A rate; numbers as Python's, which leave the type of an update alone.
+
+    A traced number can not be looked at.
 
     Raises:
         ValueError: what is neither a schedule nor one finite number of at least 0.
     """
     if schedule and callable(rate):
-        return
+        return rate
     if isinstance(rate, jax.core.Tracer) and rate.shape == ():
-        return
-    arguments.at_least(name, rate, 0)
-
-
-def resolved(name: str, base: Any) -> Base:
-    """A function from a rate to a transformation; a text is looked up in optax.
-
-    Raises:
-        ValueError: what is none.
-    """
-    if isinstance(base, str):
-        found = getattr(optax, base, None) or getattr(optax.contrib, base, None)
-        if not callable(found) or "learning_rate" not in inspect.signature(found).parameters:
-            close = difflib.get_close_matches(base, dir(optax), 1)
-            raise ValueError(
-                f"{name}: must be the name of an optimizer of optax, as sgd, or a function from a "
-                f"rate (got {base!r}{f'; {close[0]}?' if close else ''})"
-            )
-        return found
-    if not callable(base):
-        wanted = "a function from a rate, as optax.sgd, or the name of one"
-        raise arguments.refusal(name, wanted, base)
-    return base
-
-
-def _takes(base: Base) -> dict[str, Any]:
-    """The names and defaults of a base's arguments."""
-    return {name: one.default for name, one in inspect.signature(base).parameters.items()}
-
-
-def _of_optax(base: Any) -> bool:
-    while isinstance(base, functools.partial):
-        base = base.func
-    home = str(getattr(base, "__module__", ""))
-    return home.startswith("optax.") and not home.startswith("optax.contrib")
-
-
-@functools.lru_cache(maxsize=32)
-def _decays(base: Base) -> bool:
-    """Whether a base moves parameters that have no gradient; False where it can not be tried."""
-    try:
-        with jax.ensure_compile_time_eval():
-            params = {"vector": jnp.ones(2), "matrix": jnp.ones((2, 2))}
-            tx = base(1.0)
-            zeros = jax.tree.map(jnp.zeros_like, params)
-            updates, _ = tx.update(zeros, tx.init(params), params)
-            return bool((updates["vector"] != 0).any())
-    except Exception:
-        return False
-
-
-def _name(base: Any) -> str:
-    return base if isinstance(base, str) else str(getattr(base, "__name__", base))
+        return rate
+    return arguments.at_least(name, rate, 0)
 
 
 def _trains(leaf: Leaf) -> bool:
@@ -448,5 +481,5 @@ def _times(ratio: Any, rate: Rate | Schedule) -> Any:
 
 def _equal(left: Any, right: Any) -> bool:
     """Whether two rates are known to be equal; of traced ones and schedules only itself is."""
-    known = all(isinstance(rate, int | float | np.number) for rate in (left, right))
+    known = all(isinstance(value, int | float | str | np.generic) for value in (left, right))
     return left is right or (known and bool(left == right))

@@ -104,8 +104,12 @@ FACTORS = {"lora_a": jnp.ones((8, 2)), "lora_b": jnp.zeros((2, 5))}
 @pytest.mark.parametrize(
     ("params", "settings", "warning"),
     [
-        (FACTORS | {"head": jnp.ones((5, 3))}, {}, "a leaf has no group.*head: .*ParamGroup"),
-        ({"a": jnp.ones((8, 2)), "b": jnp.zeros((2, 5))}, {}, '2 leaves have .*labels="lorax"'),
+        (FACTORS | {"head": jnp.ones((5, 3))}, {}, "refuses such trees: head: .*ParamGroup"),
+        ({"a": jnp.ones((8, 2)), "b": jnp.zeros((2, 5))}, {}, 'refuses .*labels="lorax"'),
+        ({"a": jnp.ones((8, 2)), "b": jnp.zeros((2, 5))}, {}, "2 leaves have no group"),
+        (FACTORS | {"ids": jnp.ones((5,), int)}, {}, "refuses such trees: ids: must be of a real"),
+        (FACTORS | {"bias": jnp.ones(5)}, {"base": lambda r: optax.adamw(r, weight_decay=0.1)},
+         "refuses such trees: base: must leave bias alone"),
         ({"lora_a": jnp.ones((8, 2))}, {}, "group B is empty"),
         ({"lora_b": jnp.ones((8, 2))}, {}, "group A is empty"),
         (FACTORS, {"groups": {"magnitude": ParamGroup(ratio=2.0)}}, "group magnitude is empty"),

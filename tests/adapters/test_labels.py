@@ -11,9 +11,10 @@ import optax
 import pytest
 from flax import nnx
 
-from lora_theory.adapters.labels import PRESETS, keras_labels, leaves, lora_labels
+from lora_theory.adapters.labels import keras_labels, lora_labels
 from lora_theory.adapters.layer import EmbeddingFactor, LoRA
 from lora_theory.adapters.lora_plus import lora_plus
+from lora_theory.adapters.names import PRESETS, leaves
 
 PARAMS = {"lora_a": jnp.ones((3, 8)), "lora_b": jnp.ones((8, 3)), "bias": jnp.ones(8)}
 # tests/adapters/record_trees.py says how they were recorded.
@@ -110,8 +111,13 @@ def test_a_letter_beside_a_kernel_says_nothing(beside):
 
 @pytest.mark.parametrize("preset", ["lorax", "quax"])
 def test_where_b_reads_the_input(preset):
-    tree = {"w": jnp.ones((5, 3)), "a": jnp.ones((2, 3)), "b": jnp.ones((5, 2))}
+    first, second = jnp.ones((5, 2)), jnp.ones((2, 3))
+    factors = {"lorax": {"b": first, "a": second}, "quax": {"a": first, "b": second}}
+    tree = {"w": jnp.ones((5, 3))} | factors.pop(preset)
     assert lora_labels(tree, preset) == {"w": "frozen", "a": "B", "b": "A"}
+    other = {"w": jnp.ones((5, 3))} | factors.popitem()[1]
+    with pytest.raises(ValueError, match=rf"preset '{preset}' must find .* of the shape of w"):
+        lora_labels(other, preset)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -158,11 +164,19 @@ def test_labels_are_matched_by_names_whatever_the_containers(labels):
     for params in (PARAMS if top else {"layer": PARAMS}, nnx.state(Model())):
         told = {"layer": LABELS} if top and not isinstance(params, dict) else labels
         plan = lora_plus(0.1, 0.1, labels=told).init(params).plan
-        groups = {path.rsplit(".", 1)[-1]: part.group for path, part in zip(*vars(plan).values())}  # noqa: B905
+        both = zip(plan.paths, plan.parts, strict=True)
+        groups = {path.rsplit(".", 1)[-1]: part.group for path, part in both}
         wanted = dict.fromkeys(PARAMS, "B") if told == {"layer": "B"} else LABELS
         if isinstance(told, dict) and "layer.lora_a" in told:
             wanted = dict.fromkeys(PARAMS, "B") | {"lora_a": "A"}
         assert groups == wanted
+
+
+def test_a_leaf_called_value_labels_no_other():
+    params = {"attention": dict.fromkeys(("query", "key", "value"), jnp.ones((3, 3)))}
+    labels = {"attention": {"query": "A", "value": "B"}}
+    with pytest.raises(ValueError, match=r"labels: must say a group for attention\.key"):
+        lora_plus(0.1, 0.1, labels=labels).init(params)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +208,7 @@ class Adapted(nnx.Module):
         self.rms_norm = nnx.RMSNorm(8, rngs=rngs)
         self.head = nnx.Linear(8, 3, rngs=rngs)
         self.renamed = LoRA(8, 8, 2, key=key)
+        self.unbiased = nnx.data({"lora_b": nnx.Param(jnp.ones((8, 2)))})
 
 
 def official_group(name, module, ndim):
@@ -226,6 +241,7 @@ OTHERWISE = {
     ("rms_norm", "scale"): ("rms_norm.weight", "RMSNorm", 1),
     ("head", "kernel"): ("head.weight", "linear", 2),
     ("head", "bias"): ("head.bias", "linear", 1),
+    ("unbiased", "lora_b"): ("unbiased.lora_B.weight", "linear adapter", 2),
 }
 
 
@@ -242,7 +258,7 @@ def test_the_default_is_the_official_grouping_where_both_agree():
 
 
 def test_the_official_grouping_under_its_name():
-    params = trained("norm", "magnitude", "rms_norm", "head")
+    params = trained("norm", "magnitude", "rms_norm", "head", "unbiased")
     labels = dict(nnx.to_flat_state(lora_labels(params, "official")))
     wanted = TORCH_NAMES | OTHERWISE
     assert labels == {path: official_group(*wanted[path]) for path in wanted}
@@ -271,6 +287,19 @@ def test_where_the_default_differs_from_the_official_grouping():
         ({"lora_B.default.bias": jnp.ones(3)}, {"lora_B.default.bias": "no_decay"}),
         ({"mlp/~/linear/lora_a": {"w": jnp.ones((2, 3))}}, {"mlp/~/linear/lora_a": {"w": "A"}}),
         ({"scale": jnp.ones((2, 3))}, None),
+        # Beside a norm and below it, a matrix is no norm; what a scan stacks is one.
+        ({"ln_proj.weight": jnp.ones((2, 3))}, None),
+        ({"norm.w": jnp.ones((2, 3))}, None),
+        ({"lora_A.my_ln.weight": jnp.ones((2, 3))}, {"lora_A.my_ln.weight": "A"}),
+        (
+            {"layernorm_embedding.scale": jnp.ones((2, 3))},
+            {"layernorm_embedding.scale": "no_decay"},
+        ),
+        ({"norm_f.scale": jnp.ones((2, 3))}, {"norm_f.scale": "no_decay"}),
+        ({"in_proj_bias": jnp.ones((2, 3))}, {"in_proj_bias": "no_decay"}),
+        # A key is a key, also one that Flax gives to what its variables hold.
+        ({"lora_a": {"value": jnp.ones((2, 3))}}, {"lora_a": {"value": "A"}}),
+        ({("q", "lora_a"): jnp.ones((2, 3))}, {("q", "lora_a"): "A"}),
         ({"block": {"weight": jnp.ones((2, 3))}}, None),
     ],
 )

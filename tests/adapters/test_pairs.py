@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_theory.adapters.labels import Leaf, guesses, leaves
+from lora_theory.adapters.labels import guesses
 from lora_theory.adapters.lora_plus import lora_plus
+from lora_theory.adapters.names import Leaf, leaves
 from lora_theory.adapters.pairs import Pair, fan_in, pairs, rank
 
 TREES = json.loads(Path(__file__).with_name("trees.json").read_text())

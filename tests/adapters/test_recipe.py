@@ -72,10 +72,12 @@ def test_rates_of_groups(groups, otherwise):
 
 def test_the_first_group_that_matches_has_the_leaf():
     one, other = ParamGroup(match="head", rate=0.5), ParamGroup(match="*.bias", rate=0.75)
-    assert rates(first_updates(groups={"head": one, "bias": other} | {})) | {} != DEFAULT
-    assert rates(first_updates(groups={"bias": other, "head": one}))["head.bias"] == 0.75
-    with_both = rates(first_updates(groups={"head": one, "bias": other}))
-    assert (with_both["head.bias"], with_both["head.kernel"]) == (0.5, 0.5)
+    found = rates(first_updates(groups={"bias": other, "head": one}))
+    assert (found["head.bias"], found["head.kernel"]) == (0.75, 0.5)
+    with pytest.raises(
+        ValueError, match=r"groups\['bias'\]\.match: must match a leaf that no group"
+    ):
+        first_updates(groups={"head": one, "bias": other})
 
 
 @pytest.mark.parametrize("ratio", [1.0, 16.0])
@@ -176,7 +178,7 @@ def starred(rate, **settings):
 def test_a_decay_that_can_not_be_turned_off_is_refused(base, jitted):
     tx = lora_plus(0.1, ratio=2.0, base=base, groups=HEAD)
     with pytest.raises(
-        ValueError, match=r"base: must let weight decay be turned off for head\.bias"
+        ValueError, match=r"base: must leave head\.bias alone where it has no gradient"
     ):
         (jax.jit if jitted else lambda f: f)(lambda p: jax.tree.leaves(tx.init(p)))(PARAMS)
     matrices = {"lora_a": jnp.ones((3, 2)), "lora_b": jnp.ones((2, 3))}
@@ -260,7 +262,7 @@ def rate_tree(ratio):
 @pytest.mark.parametrize("base", ["prodigy", "dadapt_adamw"])
 def test_one_step_size_over_all_leaves(base):
     """B = 0, so that A has no gradient: alone, its estimate would be 0/0."""
-    with pytest.raises(ValueError, match=r"base: must be shared by all groups .*shared=True"):
+    with pytest.raises(ValueError, match=r"base: must be shared by A and B .*shared=True"):
         lora_plus(1.0, ratio=4.0, base=base)
     params = {"lora_a": jnp.ones((8, 2)), "lora_b": jnp.zeros((2, 4))}
 
@@ -305,12 +307,26 @@ def test_one_step_size_over_all_leaves(base):
         ({"groups": {"A": ParamGroup(rate=0.1)}}, r"groups\['A'\]: must have no rate"),
         ({"groups": {"B": ParamGroup(base="sdg")}}, r"groups\['B'\]\.base: must be the name"),
         ({"groups": {"B": ParamGroup(weight_decay=0.1)}}, r"'B'\]\.weight_decay: must stand"),
+        ({"groups": {"x": ParamGroup(match=("head", "hed"))}}, "must match a leaf .got hed;"),
+        ({"groups": {"A-64": ParamGroup(match="q")}}, "must not end as a part of a group does"),
+        ({"groups": {"frozen": ParamGroup(match="q", rate=0.1)}}, "must say nothing but match="),
+        ({"base": functools.partial(optax.sgd, 0.9)}, "base: must leave learning_rate free"),
+        ({"base": "lbfgs"}, "base: must work without the value of the loss"),
+        ({"base": "MultiSteps"}, "name of an optimizer .*'MultiSteps'"),
+        ({"base": lambda rate: None}, "base: must give a transformation of optax"),
+        ({"base": functools.partial(optax.contrib.prodigy, weight_decay=0.0)}, "must be shared by"),
+        ({"groups": HEAD | {"A": ParamGroup(base="prodigy")}}, "must be shared by A and B"),
+        ({"base": optax.adamw, "shared": True}, "shared: must be one optimizer, but "),
+        ({"eta_a": 0.0, "eta_b": 0.1, "ratio": None, "shared": True}, "eta_a: must be above 0"),
+        ({"equal_decay": True, "base": functools.partial(optax.adamw, weight_decay=lambda c: 0.1)},
+         "equal_decay: must stand beside a base with a number"),
+        ({"labels": "mine", "groups": {"mien": ParamGroup()}}, "labels: must be one of .*mien"),
         ({"groups": {"x": ParamGroup(match="hed")}}, r"match: must match a leaf .got hed; leaves"),
         ({"reference_fan_in": 0}, "reference_fan_in: must be an integer of at least 1"),
-        ({"equal_decay": True}, "equal_decay: must stand beside a base that takes weight_decay"),
+        ({"equal_decay": True}, "equal_decay: must stand beside a base with a number as"),
         ({"equal_decay": True, "shared": True}, "equal_decay, shared: must be at most one"),
         ({"equal_decay": True, "base": "adamw", "eta_a": lambda c: 0.1, "eta_b": lambda c: 0.2,
-          "ratio": None}, "equal_decay: must stand beside ratio="),
+          "ratio": None}, "equal_decay: must stand beside rates in proportion"),
     ],
 )  # fmt: skip
 def test_arguments_that_are_none(arguments, message):
@@ -328,6 +344,8 @@ def test_arguments_that_are_none(arguments, message):
         ({"weight_decay": "0.1"}, "weight_decay: must be a finite number"),
         ({"match": ""}, "match: must be a pattern"),
         ({"match": (1,)}, "match: must be a pattern"),
+        ({"match": None}, "match: must be a pattern"),
+        ({"match": 3}, "match: must be a pattern"),
     ],
 )
 def test_groups_that_are_none(fields, message):
@@ -351,8 +369,32 @@ def test_names_of_parts():
     recipe = Recipe(eta_a=0.1, ratio=2.0, groups=HEAD)
     names = {leaf.path: part.name for leaf, part in recipe.plan(PARAMS)}
     assert names == {
-        "head.bias": "head_no_decay", "head.kernel": "head", "norm.scale": "no_decay",
-        "q.lora_a": "A", "q.lora_b": "B", "q.magnitude": "magnitude_no_decay",
+        "head.bias": "head-no_decay", "head.kernel": "head", "norm.scale": "no_decay",
+        "q.lora_a": "A", "q.lora_b": "B", "q.magnitude": "magnitude-no_decay",
         "v.lora_a": "A", "v.lora_b": "B",
     }  # fmt: skip
-    assert Part("A", True, 64).name == "A_64"
+    assert Part("A", True, 64).name == "A-64"
+
+
+def test_norms_in_a_group_of_ones_own_do_not_decay_however_they_are_stacked():
+    params = {"blocks": {"ln": {"scale": jnp.ones((3, 8))}, "up": {"kernel": jnp.ones((3, 8, 8))}}}
+    recipe = Recipe(eta_a=0.1, ratio=2.0, groups={"blocks": ParamGroup(match="blocks")})
+    decays = {leaf.path: part.decays for leaf, part in recipe.plan(params)}
+    assert decays == {"blocks.ln.scale": False, "blocks.up.kernel": True}
+
+
+@pytest.mark.parametrize("base", ["dog", "prodigy", "dadapt_adamw"])
+def test_a_shared_base_at_ratio_one_is_the_base_bit_for_bit(base):
+    """Also one that measures all parameters at init, as dog does."""
+    function = functools.partial(getattr(optax.contrib, base))
+    plus, plain = lora_plus(0.5, ratio=1.0, base=base, shared=True, groups=HEAD), function(0.5)
+    ours, theirs = plus.init(PARAMS), plain.init(PARAMS)
+    for _ in range(3):
+        mine, ours = jax.jit(plus.update)(GRADS, ours, PARAMS)
+        other, theirs = jax.jit(plain.update)(GRADS, theirs, PARAMS)
+        jax.tree.map(np.testing.assert_array_equal, mine, other)
+
+
+def test_a_label_for_all_may_be_a_group_of_ones_own():
+    tx = lora_plus(0.1, ratio=2.0, labels="mine", groups={"mine": ParamGroup(rate=0.5)}, base="sgd")
+    assert {part.group for part in tx.init(PARAMS).plan.parts} == {"mine"}

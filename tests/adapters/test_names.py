@@ -1,0 +1,46 @@
+"""Keys taken apart, vectors, and the names that say nothing of a side; labels have the rest."""
+
+import numpy as np
+import pytest
+
+from lora_theory.adapters.names import Leaf, default, is_vector, parts
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("a.b/c:w", ["a", "b", "c", "w"]),
+        ("mlp/~/linear", ["mlp", "linear"]),
+        (3, ["3"]),
+        (("q", "lora_a.kernel"), ["q", "lora_a", "kernel"]),
+    ],
+)
+def test_keys_are_taken_apart(key, expected):
+    assert parts(key) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "expected"),
+    [
+        (("x",), (3,), True),
+        (("x",), (), False),
+        (("ln_1", "scale"), (2, 3), True),
+        (("ln_1", "weight"), (2, 3), False),
+        (("ln_1", "weight"), (3,), True),
+        (("qkv_bias",), (2, 3), True),
+        (("unbiased",), (2, 3), False),
+        (("scale",), (2, 3), False),
+        (("kernel", "scale"), (2, 3), False),
+        (("eln", "scale"), (2, 3), False),
+    ],
+)
+def test_vectors(names, shape, expected):
+    assert is_vector(Leaf(names, np.zeros(shape))) is expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["flora_a", "lora_alpha", "lora_a2", "lora_up_proj", "lora", "lora_ab", "a", "downlora_a"],
+)
+def test_parts_within_a_word_say_nothing(name):
+    assert default(Leaf((name,), np.zeros((2, 3))), {name}) is None
