@@ -140,8 +140,8 @@ def test_the_fair_comparison_is_named():
 
 
 def test_the_page_shows_the_code_and_the_table_as_they_are():
-    page = (ROOT / "docs/training_example.md").read_text()
-    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    page = (ROOT / "docs/training.md").read_text().split("## A worked example")[1]
+    (block,) = re.findall(r"^```\n(.*?)^```$", page, re.M | re.S)
     assert block in (ROOT / "lora_theory/train/finetune.py").read_text()
     kept = (ROOT / "figures/transformer.md").read_text()
     assert kept in page
