@@ -1,9 +1,9 @@
 from lora_theory.adapters.explain import explain as explain
+from lora_theory.adapters.groups import ParamGroup as ParamGroup
 from lora_theory.adapters.labels import keras_labels as keras_labels
 from lora_theory.adapters.labels import lora_labels as lora_labels
 from lora_theory.adapters.layer import LoRA as LoRA
 from lora_theory.adapters.lora_plus import lora_plus as lora_plus
-from lora_theory.adapters.recipe import ParamGroup as ParamGroup
 from lora_theory.data.synthetic import linear_task as linear_task
 from lora_theory.data.synthetic import sine_task as sine_task
 from lora_theory.keys import data_key as data_key

@@ -10,9 +10,10 @@ import numpy as np
 from flax import nnx
 
 from lora_theory import arguments
+from lora_theory.adapters.groups import Part
 from lora_theory.adapters.names import Leaf, leaves
 from lora_theory.adapters.pairs import Pair, check_side, fan_in, pairs, rank
-from lora_theory.adapters.recipe import Part, Recipe
+from lora_theory.adapters.recipe import Recipe
 
 _HEADER = ("leaf", "shape", "group", "side", "rate at 0", "at the end", "decay", "rate × decay")
 

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 from flax import serialization
 
+from lora_theory.adapters.groups import Part
 from lora_theory.adapters.names import leaves
-from lora_theory.adapters.recipe import Part, Recipe
+from lora_theory.adapters.recipe import Recipe
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -12,8 +12,8 @@ from typing import Any
 import optax
 from flax import nnx
 
+from lora_theory.adapters.groups import ParamGroup
 from lora_theory.adapters.lora_plus import lora_plus
-from lora_theory.adapters.recipe import ParamGroup
 from lora_theory.arrays import Array, Float, Int, Rate, Scalar
 
 TRAINED = nnx.Any(nnx.LoRAParam, nnx.PathContains("head"))

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 from lora_theory.adapters.explain import explain
+from lora_theory.adapters.groups import ParamGroup
 from lora_theory.adapters.lora_plus import lora_plus
-from lora_theory.adapters.recipe import ParamGroup
 
 PARAMS = {
     "q": {"lora_a": jnp.ones((64, 4)), "lora_b": jnp.zeros((4, 32))},

@@ -13,9 +13,9 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx, serialization
 
+from lora_theory.adapters.groups import ParamGroup
 from lora_theory.adapters.labels import lora_labels
 from lora_theory.adapters.lora_plus import lora_plus
-from lora_theory.adapters.recipe import ParamGroup
 from lora_theory.models.toys import TwoLayerToy
 
 BASES = {"gd": optax.sgd, "sign": optax.sign_sgd, "adam": optax.adam, "adamw": optax.adamw}
