@@ -62,6 +62,11 @@ class Recipe:
                 "equal_decay, shared: must be at most one of the two, since a shared optimizer "
                 "decays before its update is scaled (got both)"
             )
+        if self.shared and called(self.base).startswith("schedule_free"):
+            raise ValueError(
+                "shared: must stand beside a base that moves in proportion to its rate (got "
+                f"{called(self.base)}, which keeps parameters of its own)"
+            )
         if self.reference_fan_in is not None:
             arguments.integer("reference_fan_in", self.reference_fan_in)
         told = self.labels is None or is_function(self.labels) or jax.tree.leaves(self.labels)

@@ -321,6 +321,7 @@ def test_one_step_size_over_all_leaves(base):
         ({"eta_a": 0.0, "eta_b": 0.1, "ratio": None, "shared": True}, "eta_a: must be above 0"),
         ({"equal_decay": True, "base": functools.partial(optax.adamw, weight_decay=lambda c: 0.1)},
          "equal_decay: must stand beside a base with a number"),
+        ({"base": "schedule_free_adamw", "shared": True}, "shared: .* keeps parameters of its own"),
         ({"labels": "mine", "groups": {"mien": ParamGroup()}}, "labels: must be one of .*mien"),
         ({"groups": {"x": ParamGroup(match="hed")}}, r"match: must match a leaf .got hed; leaves"),
         ({"reference_fan_in": 0}, "reference_fan_in: must be an integer of at least 1"),
