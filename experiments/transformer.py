@@ -343,7 +343,7 @@ def _table(scores: np.ndarray, best: Mapping[float, Tuned], cfg: TransformerConf
 def _row(i: int, best: Tuned, scores: np.ndarray, cfg: TransformerConfig) -> str:
     where = f"2^{cfg.log2[best.place]}" + (", at the border of the grid" if best.border else "")
     value, low, high = (float(end) for end in best.score)
-    there = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    there = f"{value:.3f} " + (f"[{low:.3f}, {high:.3f}]" if low == low else "(no interval)")
     beside = "" if cfg.ratios[i] == 1 else _shown(_gain(scores[:, i], scores[:, 1], cfg))
     return f"| {_name(cfg.ratios[i])} | {where} | {there} | {beside} |"
 
@@ -354,6 +354,8 @@ def _gain(scores: np.ndarray, others: np.ndarray, cfg: TransformerConfig) -> Int
 
 
 def _shown(found: Interval) -> str:
+    if not np.isfinite(found.low):  # Of a single seed in each half.
+        return f"{float(found.mean):+.3f} (no interval)".replace("-", "−")
     return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*map(float, found)).replace("-", "−")
 
 

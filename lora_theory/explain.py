@@ -35,13 +35,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--eta-b", type=float, help="rate of B")
     parser.add_argument("--ratio", type=float, help="or rate of B in units of A's (16)")
     parser.add_argument("--labels", help="a preset, as lorax")
-    parser.add_argument("--match", help="only leaves whose name holds this text, as lora")
+    parser.add_argument("--match", help="a pattern of leaf names, as *lora* or params")
     return parser
 
 
 def _main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     from lora_theory.adapters.explain import explain
+    from lora_theory.adapters.groups import matches
 
     if given.eta_b is None and given.ratio is None:
         given.ratio = 16.0
@@ -52,13 +53,15 @@ def _main(argv: Sequence[str] | None = None) -> int:
     try:
         params = _shapes(given.checkpoint)
         if given.match is not None:
-            params = {name: leaf for name, leaf in params.items() if given.match in name}
+            params = {name: leaf for name, leaf in params.items() if matches(given.match, name)}
             if not params:
-                raise ValueError(f"match: must be in the name of a leaf (got {given.match!r})")
+                raise ValueError(f"match: must match a leaf, as *lora* (got {given.match!r})")
         if not params:
             raise ValueError(f"checkpoint: must hold arrays (got {given.checkpoint})")
         rates = {"eta_b": given.eta_b, "ratio": given.ratio}
-        print(explain(params, given.eta_a, **rates, labels=given.labels), flush=True)
+        told = explain(params, given.eta_a, **rates, labels=given.labels)
+        units = "\nrates are in units of A's" if given.eta_a == 1.0 else ""
+        print(f"{told}{units}", flush=True)
     except BrokenPipeError:  # Who reads has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
@@ -113,9 +116,10 @@ def _orbax(path: Path) -> dict[str, Any]:
     import jax
     import orbax.checkpoint as ocp
 
-    found = _item(path)
+    found, several = _item(path)
     if found is None:
-        raise ValueError(f"checkpoint: must be an orbax checkpoint, or hold one (got {path})")
+        of = f", as one of {', '.join(several)}" if several else ""
+        raise ValueError(f"checkpoint: must be an orbax checkpoint, or hold one{of} (got {path})")
     try:
         metadata = ocp.StandardCheckpointer().metadata(found.resolve())
         tree = getattr(metadata, "item_metadata", metadata)
@@ -132,17 +136,20 @@ def _orbax(path: Path) -> dict[str, Any]:
     return shaped
 
 
-def _item(path: Path) -> Path | None:
-    """The folder below `path` that has a tree: itself, of the newest step, or the only one."""
+def _item(path: Path) -> tuple[Path | None, list[str]]:
+    """The folder below `path` that has a tree: itself, of the newest step, or the only one; else
+    those among which there is a choice.
+    """
     if (path / "_METADATA").is_file():
-        return path
+        return path, []
     inside = [child for child in path.iterdir() if child.is_dir()]
     steps = {int(at[1]): child for child in inside if (at := _STEP.fullmatch(child.name))}
     for step in sorted(steps, reverse=True):
-        if found := _item(steps[step]):
-            return found
-    items = [child for child in inside if (child / "_METADATA").is_file()]
-    return items[0] if len(items) == 1 else None
+        found, several = _item(steps[step])
+        if found or several:
+            return found, several
+    items = sorted(str(child) for child in inside if (child / "_METADATA").is_file())
+    return (Path(items[0]), []) if len(items) == 1 else (None, items)
 
 
 def _name(key: Any) -> str:

@@ -83,7 +83,7 @@ def test_safetensors(folder, tmp_path, monkeypatch, capsys):
 def test_a_choice_of_leaves(tmp_path, monkeypatch, capsys):
     path = safetensors(tmp_path / "a.safetensors", SAFE | {"embed": ("I8", [3, 3])})
     assert "none 1" in run(monkeypatch, capsys, path)[1].out
-    code, printed = run(monkeypatch, capsys, path, "--match", "lora_A", "--eta-b", "3")
+    code, printed = run(monkeypatch, capsys, path, "--match", "*lora_A*", "--eta-b", "3")
     assert code == 0
     assert "leaves: A 1" in printed.out
 
@@ -97,7 +97,7 @@ def test_a_choice_of_leaves(tmp_path, monkeypatch, capsys):
         (["{safe}", "--ratio", "-1"], "ratio: must be a finite number of at least 0 (got -1.0)"),
         (["{safe}", "--ratio", "2", "--eta-b", "1"], "eta_b, ratio: must be one of the two"),
         (["{safe}", "--labels", "lorx"], "labels: must be one of"),
-        (["{safe}", "--match", "x"], "match: must be in the name of a leaf (got 'x')"),
+        (["{safe}", "--match", "x"], "match: must match a leaf, as *lora* (got 'x')"),
     ],
 )
 def test_errors_are_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
@@ -193,3 +193,14 @@ def test_few_letters_and_a_reader_that_leaves(tmp_path, environment):
         capture_output=True, text=True,
     )  # fmt: skip
     assert (left.returncode, left.stderr) == (0, "")
+
+
+@pytest.mark.filterwarnings("ignore")  # Orbax's own.
+def test_a_step_of_several_items_names_them(tmp_path, monkeypatch, capsys):
+    with ocp.CheckpointManager(tmp_path / "runs") as manager:
+        args = {name: ocp.args.StandardSave(TREE) for name in ("params", "state")}
+        manager.save(3, args=ocp.args.Composite(**args))
+    code, printed = run(monkeypatch, capsys, tmp_path / "runs")
+    assert code == 2
+    assert f"as one of {tmp_path}/runs/3/params, {tmp_path}/runs/3/state" in printed.err
+    assert run(monkeypatch, capsys, tmp_path / "runs/3/params")[0] == 0

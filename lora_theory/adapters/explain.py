@@ -10,12 +10,15 @@ import numpy as np
 from flax import nnx
 
 from lora_theory import arguments
+from lora_theory.adapters.bases import called, takes
 from lora_theory.adapters.groups import Part
-from lora_theory.adapters.names import Leaf, leaves
+from lora_theory.adapters.names import Leaf, default, leaves, neighbours
 from lora_theory.adapters.pairs import Pair, check_side, fan_in, pairs, rank
 from lora_theory.adapters.recipe import Recipe
 
-_HEADER = ("leaf", "shape", "group", "side", "rate at 0", "at the end", "decay", "rate × decay")
+_HEADER = (
+    "leaf", "shape", "group", "side", "rate at 0", "largest", "at the end", "decay", "rate × decay",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Row:
         side: "reads n = …" or "writes m = …" of a factor, where shapes tell it.
         rate: the rate at step 0.
         last: the rate at the last step.
+        largest: the largest rate of a schedule, of 201 steps.
         decay: the weight decay that the base gets, None of a base that has none.
     """
 
@@ -38,12 +42,14 @@ class Row:
     side: str = ""
     rate: float | None = None
     last: float | None = None
+    largest: float | None = None
     decay: float | None = None
 
     def cells(self) -> tuple[str, ...]:
         """The row as text."""
-        product = None if None in (self.rate, self.decay) else self.rate * self.decay  # type: ignore[operator]
-        numbers = (self.rate, self.last, self.decay, product)
+        rate = self.rate if self.largest is None else self.largest
+        product = None if rate is None or self.decay is None else rate * self.decay
+        numbers = (self.rate, self.largest, self.last, self.decay, product)
         shape = "×".join(map(str, self.shape)) or "()"
         return self.leaf, shape, self.group or "none", self.side, *map(_number, numbers)
 
@@ -62,6 +68,9 @@ class Explanation:
 
     def __str__(self) -> str:
         table = [_HEADER, *(row.cells() for row in self.rows)]
+        if all(row.largest is None for row in self.rows):  # No schedule whose steps are known.
+            column = _HEADER.index("largest")
+            table = [(*cells[:column], *cells[column + 1 :]) for cells in table]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -107,6 +116,11 @@ def explain(
     lora_b  4×32   B         writes m = 32  0.0016     0.0016      0.0001  1.6e-07
     leaves: no_decay 1, A 1, B 1
     """
+    if isinstance(params, nnx.Optimizer):
+        raise ValueError("params: must be parameters or a module (got an optimizer)")
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    if other := sorted(settings.keys() - known):
+        raise TypeError(f"explain() got an unexpected keyword argument {other[0]!r}")
     recipe = Recipe(eta_a=eta_a, eta_b=eta_b, **settings)
     if steps is not None:
         arguments.integer("steps", steps)
@@ -149,19 +163,22 @@ def _row(
 ) -> Row:
     if label is None or label == "frozen":
         return Row(leaf.path, leaf.shape, label)
-    part = recipe.part(leaf, label, n)
+    try:
+        part = recipe.part(leaf, label, n)
+        decay = _decay(recipe, part)
+    except ValueError:  # Among the warnings, as what lora_plus refuses.
+        return Row(leaf.path, leaf.shape, label, side)
     rate = recipe.rate(part)
-    last = (steps or 0) - 1
-    known = not callable(rate) or steps is not None
-    return Row(
-        leaf.path,
-        leaf.shape,
-        label,
-        side,
-        float(rate(jnp.int32(0)) if callable(rate) else rate),
-        float(rate(jnp.int32(last)) if callable(rate) else rate) if known else None,
-        _decay(recipe, part),
-    )
+    if not callable(rate):
+        return Row(leaf.path, leaf.shape, label, side, float(rate), float(rate), None, decay)
+    at = [float(rate(jnp.int32(step))) for step in _some_of(steps)]
+    last, largest = (None, None) if steps is None else (at[-1], max(at))
+    return Row(leaf.path, leaf.shape, label, side, at[0], last, largest, decay)
+
+
+def _some_of(steps: int | None) -> list[int]:
+    """Steps of a schedule, the first and the last among them."""
+    return sorted({int(step) for step in np.linspace(0, (steps or 1) - 1, 201)})
 
 
 def _decay(recipe: Recipe, part: Part) -> float | None:
@@ -183,9 +200,10 @@ def _warnings(
             texts.append(str(error))
     used = {label for _, label in grouped if label is not None}
     texts += [f"group {group} is empty" for group in ("A", "B", *recipe.mine) if group not in used]
-    if len(used) == 1 and len(grouped) > max(1, len(lost)):
+    if len(used) == 1 and len(grouped) > 1 and not lost:
         texts.append(f"all {len(grouped)} leaves are in one group, {next(iter(used))}")
     factors = {leaf for pair in found for leaf in (pair.a, pair.b)}
+    texts += _swallowed(grouped) + _not_orthogonal(grouped, recipe)
     texts += [
         f"{leaf} trains at A's rate, and no B stands beside it"
         for leaf, label in grouped
@@ -199,6 +217,30 @@ def _warnings(
     if {"A", "B"} <= used and recipe.rate(Part("A", True)) is recipe.rate(Part("B", True)):
         texts.append("A and B train at one rate: this is LoRA, not LoRA+")
     return texts
+
+
+def _swallowed(grouped: list[tuple[Leaf, str | None]]) -> list[str]:
+    """Both factors of a layer in one group, by a pattern that is wider than it was meant."""
+    beside = neighbours([leaf for leaf, _ in grouped])
+    by_name = [(leaf, default(leaf, beside[leaf.names[:-1]])) for leaf, _ in grouped]
+    groups = dict(grouped)
+    return [
+        f"{pair.a.path} and {pair.b.path} train at one rate, in the group {groups[pair.a]}"
+        for pair in pairs(by_name)
+        if groups[pair.a] == groups[pair.b] and groups[pair.a] not in (None, "frozen")
+    ]
+
+
+def _not_orthogonal(grouped: list[tuple[Leaf, str | None]], recipe: Recipe) -> list[str]:
+    return [
+        f"{leaf} has not two dimensions, and Muon trains it with Adam unless it is told "
+        "muon_weight_dimension_numbers"
+        for leaf, label in grouped
+        if label not in (None, "frozen")
+        and len(leaf.shape) > 2
+        and called(recipe.base_of(label)) == "muon"
+        and takes(recipe.base_of(label)).get("muon_weight_dimension_numbers") is None
+    ]
 
 
 def _zero(leaf: Leaf) -> bool | None:

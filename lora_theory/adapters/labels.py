@@ -7,6 +7,8 @@ from typing import Any
 import jax
 
 from lora_theory.adapters.names import (
+    ARRAYS,
+    OF_NORMS,
     PRESETS,
     WANTED,
     Leaf,
@@ -75,7 +77,8 @@ def keras_labels(variables: Iterable[Any]) -> list[str]:
         A list for `lora_plus(labels=)`, in the order of the list of arrays.
 
     Raises:
-        ValueError: a variable to which no rule of `lora_labels` applies, by its path.
+        ValueError: a variable to which no rule of `lora_labels` applies, by its path. Where a head
+            trains, a dictionary from paths to arrays does without this helper.
 
     >>> import types
     >>> keras_labels([
@@ -84,13 +87,22 @@ def keras_labels(variables: Iterable[Any]) -> list[str]:
     ... ])
     ['no_decay', 'A']
     """
-    return _complete(guesses([Leaf(tuple(parts(one.path)), one) for one in variables], None))
+    found = [Leaf(tuple(parts(one.path)), one) for one in variables]
+    guessed = guesses(found, None)
+    for leaf, label in guessed:
+        if label is None:
+            raise ValueError(
+                f"{leaf.path}: a variable of shape {leaf.shape} has no label; if it trains, give "
+                "lora_plus a dictionary, {variable.path: variable.value}, in place of a list, and "
+                f'groups={{"head": ParamGroup(match="{_whole(leaf, found)}")}}'
+            )
+    return [label for _, label in guessed if label is not None]
 
 
 def _complete(guessed: Iterable[tuple[Leaf, str | None]]) -> list[str]:
     known = list(guessed)
     if lost := [leaf for leaf, label in known if label is None]:
-        raise unlabelled(lost)
+        raise unlabelled(lost, [leaf for leaf, _ in known])
     return [label for _, label in known if label is not None]
 
 
@@ -154,14 +166,18 @@ def labels_of(
                 f"(got {type(label).__name__} at {'.'.join(names) or 'its top'})"
             )
     above = [_prefix(leaf.names, told) for leaf in found]
+    if spare := sorted(".".join(names) for names in told.keys() - set(above) if names):
+        raise ValueError(
+            f"labels: must name leaves of the parameters from their top, as {found[0].path} (got "
+            f"{spare[0]!r}); a pattern of names has the others, as "
+            f'groups={{"A": ParamGroup(match="*.{spare[0]}")}}'
+        )
     for leaf, key, done in zip(found, above, settled, strict=True):
         if key is None and done is None:
             raise ValueError(
                 f'labels: must say a group for {leaf}, as {{"{leaf.path}": "frozen"}} (got '
                 f"{', '.join('.'.join(names) for names in told) or 'none'})"
             )
-    if spare := sorted(".".join(names) for names in told.keys() - set(above) if names):
-        raise ValueError(f"labels: must name leaves of the parameters (got {spare[0]!r})")
     return [None if key is None else told[key] for key in above]
 
 
@@ -175,8 +191,10 @@ def _prefix(names: tuple[str, ...], told: Mapping[tuple[str, ...], str]) -> tupl
     return next((names[:k] for k in range(len(names), -1, -1) if names[:k] in told), None)
 
 
-def unlabelled(lost: Sequence[Leaf]) -> ValueError:
+def unlabelled(lost: Sequence[Leaf], found: Sequence[Leaf]) -> ValueError:
     """The refusal of leaves to which no rule applies: the most telling one, and the line to write.
+
+    `found` are all leaves.
 
     Beside a letter that says nothing the kernel has no label either, and the preset settles both.
     """
@@ -190,8 +208,26 @@ def unlabelled(lost: Sequence[Leaf]) -> ValueError:
             'the input, as in lorax and quax, pass labels="lorax" or labels="quax", else a tree of '
             'groups, as labels={"a": "A", "b": "B"}'
         )
+    more = f" ({len(lost) - 1} more have none; is wrt= too wide?)" if len(lost) > 1 else ""
+    if leaf.names[-1].lower() in OF_NORMS:
+        return ValueError(
+            f"{what}{more}; if it is part of a norm, write "
+            f'groups={{"no_decay": ParamGroup(match="{leaf.path}")}}'
+        )
+    head = _whole(leaf, found)
     return ValueError(
-        f'{what}; if it trains, write groups={{"head": ParamGroup(match="{leaf.path}")}}; if it is '
-        "a factor, name it lora_a or lora_b, give it a variable type of "
+        f'{what}{more}; if it trains, write groups={{"head": ParamGroup(match="{head}")}}; '
+        "if it is a factor, name it lora_a or lora_b, give it a variable type of "
         "lora_theory.adapters.layer, or pass labels="
     )
+
+
+def _whole(leaf: Leaf, found: Sequence[Leaf]) -> str:
+    """A pattern for the layer of a kernel, so that its bias is in the same group; but not for its
+    LoRA factors.
+    """
+    above = leaf.names[:-1]
+    inside = [other for other in found if above and other.names[: len(above)] == above]
+    if leaf.names[-1] not in ARRAYS or any(default(other, set()) in ("A", "B") for other in inside):
+        return leaf.path
+    return ".".join(above) or leaf.path

@@ -142,9 +142,10 @@ def lora_plus(
             `ParamGroup`.
         reference_fan_in: n₀ of layers that train A at η_A; another A, of n inputs, trains at
             η_A n₀ / n. Without it all train at η_A.
-        equal_decay: whether rate times weight decay is that of A in every group. AdamW multiplies
-            its decay by the rate, so that at λ = 16 it decays B 16 × as fast as A; so does the
-            official optimizer, and so does this one by default.
+        equal_decay: whether rate times weight decay is that of A in every group that decays and
+            has no `weight_decay` of its own. AdamW multiplies its decay by the rate, so that at
+            λ = 16 it decays B 16 × as fast as A; so does the official optimizer, and so does this
+            one by default.
         shared: whether groups share their base: it runs once, at η_A, over the leaves of all
             groups that have it, and each group's update is multiplied with η / η_A. For bases
             that look at all leaves at once, as Prodigy, and move in proportion to their rate.

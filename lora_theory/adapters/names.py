@@ -28,9 +28,9 @@ _MAGNITUDE = re.compile(
 _BIAS = re.compile(r"(?:.+_)?bias", re.I)
 # Norms, which a scan over layers stacks to two dimensions; a `weight` of two may be a matrix.
 _NORM = re.compile(r".*norm.*|(?:.*_)?ln(?:_.*)?\d*", re.I)
-_OF_NORMS = ("scale", "gamma", "beta", "offset")
+OF_NORMS = ("scale", "gamma", "beta", "offset")
 # Below the name of a factor: what frameworks call its only array, and PEFT an adapter.
-_ARRAYS = {"weight", "kernel", "w", "array", "value", "raw_value"}
+ARRAYS = {"weight", "kernel", "w", "array", "value", "raw_value"}
 _ADAPTED = re.compile(r"lora_(?:[ab]|embedding_[ab]|magnitude_vector)", re.I)
 _KERNELS = {"w", "_w", "weight", "kernel", "_kernel"}
 
@@ -126,7 +126,7 @@ def _by_name(leaf: Leaf, beside: set[str]) -> str | None:
 def _own_name(leaf: Leaf) -> str:
     """What a leaf is called: without the names of its array and of PEFT's adapter below it."""
     own = list(leaf.names)
-    while len(own) > 1 and (own[-1] in _ARRAYS or (own[-1].isdigit() and own[-2] in _ARRAYS)):
+    while len(own) > 1 and (own[-1] in ARRAYS or (own[-1].isdigit() and own[-2] in ARRAYS)):
         own.pop()
     below = len(own) > 1 and _ADAPTED.fullmatch(own[-2])
     # A bias or a norm below a factor is a vector of its own, a magnitude is one itself.
@@ -151,7 +151,7 @@ def _named_vector(leaf: Leaf) -> bool:
         return False
     own, above = leaf.names[-1], leaf.names[-2:-1]
     in_norm = bool(above) and _NORM.fullmatch(above[0]) is not None
-    return _BIAS.fullmatch(own) is not None or (in_norm and own.lower() in _OF_NORMS)
+    return _BIAS.fullmatch(own) is not None or (in_norm and own.lower() in OF_NORMS)
 
 
 def official(leaf: Leaf, beside: set[str]) -> str | None:

@@ -138,9 +138,13 @@ class Recipe:
     def record(self) -> tuple[Any, ...]:
         """What decides where a leaf trains, as far as it can be compared."""
         told = self.labels if self.labels is None or isinstance(self.labels, str) else "told"
-        decays = {name: group.weight_decay is not None for name, group in self.mine.items()}
-        matched = tuple((name, group.match, decays[name]) for name, group in self.mine.items())
-        return told, matched, self.reference_fan_in
+        matched = tuple((name, group.match) for name, group in self.mine.items() if group.match)
+        decays = tuple(
+            name
+            for name, group in self.mine.items()
+            if group.weight_decay is not None and name not in ("A", "B", "embedding")
+        )
+        return told, matched, decays, self.reference_fan_in
 
     def plan(self, params: Any) -> list[tuple[Leaf, Part]]:
         """Every leaf, and the part that it trains in.
@@ -153,7 +157,7 @@ class Recipe:
         """
         grouped = self.grouped(params)
         if lost := [leaf for leaf, label in grouped if label is None]:
-            raise unlabelled(lost)
+            raise unlabelled(lost, [leaf for leaf, _ in grouped])
         labelled = [(leaf, label) for leaf, label in grouped if label is not None]
         for leaf, label in labelled:
             if label != "frozen" and not _trains(leaf):
@@ -204,8 +208,10 @@ class Recipe:
         for name, pattern in patterns:
             seen = [leaf for leaf in found if matches(pattern, leaf.path)]
             if not seen:
+                deeper = any(matches(f"*.{pattern}", leaf.path) for leaf in found)
                 raise ValueError(
-                    f"groups[{name!r}].match: must match a leaf (got {pattern}; leaves are "
+                    f"groups[{name!r}].match: must match a leaf (got {pattern}; "
+                    f"{f'*.{pattern} does; ' if deeper else ''}leaves are "
                     f"{', '.join(leaf.path for leaf in found[:4])}{', …' * (len(found) > 4)})"
                 )
         for name, group in self.mine.items():
@@ -272,13 +278,15 @@ class Recipe:
             return no_decay(base)
         if not self.equal_decay or part.group == "frozen":
             return {}
-        default = takes(base).get("weight_decay")
-        if callable(default) or not isinstance(default, int | float | jax.Array | np.generic):
-            raise ValueError(
-                "equal_decay: must stand beside a base with a number as weight_decay, as "
-                f"optax.adamw (got {called(base)})"
-            )
-        return {"weight_decay": default * self._inverse(part)}
+        of_a = self.mine.get("A", _PLAIN).weight_decay
+        of_a = takes(self.base_of("A")).get("weight_decay") if of_a is None else of_a
+        for known, of in ((of_a, "A"), (takes(base).get("weight_decay"), part.group)):
+            if not isinstance(known, int | float | jax.Array | np.generic):
+                raise ValueError(
+                    "equal_decay: must stand beside bases with a number as weight_decay, as "
+                    f"optax.adamw (got {called(self.base_of(of))} for the group {of})"
+                )
+        return {"weight_decay": of_a * self._inverse(part)}
 
     def _inverse(self, part: Part) -> Any:
         """η_A / η of a part; 1 of one that does not move, and so does not decay either."""

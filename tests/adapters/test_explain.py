@@ -73,6 +73,18 @@ def test_a_schedule_without_steps_has_no_end():
         explain(PARAMS, 0.1, ratio=2.0, groups=HEAD, steps=0)
 
 
+def test_the_largest_rate_of_a_schedule_is_shown():
+    """A warmup begins at 0, and a cosine ends there."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 0.5, 20, 100)
+    told = explain(PARAMS, schedule, ratio=2.0, groups=HEAD, steps=100)
+    rates = {row.group: (row.rate, row.largest) for row in told.rows}
+    assert rates["A"] == (0.0, 0.5)
+    assert rates["B"] == (0.0, 1.0)
+    text = str(told)
+    assert "largest" in text
+    assert "largest" not in str(explain(PARAMS, 0.5, ratio=2.0, groups=HEAD, steps=100))
+
+
 class Model(nnx.Module):
     def __init__(self):
         rngs = nnx.Rngs(0)
@@ -88,6 +100,11 @@ def test_a_module_with_what_trains():
     assert not whole.warnings
     abstract = nnx.eval_shape(Model)
     assert explain(abstract, 0.1, ratio=2.0).rows == explain(Model(), 0.1, ratio=2.0).rows
+    optimizer = nnx.Optimizer(Model(), optax.sgd(0.1), wrt=nnx.Param)
+    with pytest.raises(ValueError, match="params: must be parameters or a module"):
+        explain(optimizer, 0.1, ratio=2.0)
+    with pytest.raises(TypeError, match=r"explain\(\) got an unexpected keyword argument 'group'"):
+        explain(Model(), 0.1, ratio=2.0, group=HEAD)
     with pytest.raises(ValueError, match="params: must have leaves that train"):
         explain(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), 0.1, ratio=2.0)
 
@@ -113,6 +130,10 @@ FACTORS = {"lora_a": jnp.ones((8, 2)), "lora_b": jnp.zeros((2, 5))}
         ({"lora_a": jnp.ones((8, 2))}, {}, "group B is empty"),
         ({"lora_b": jnp.ones((8, 2))}, {}, "group A is empty"),
         (FACTORS, {"groups": {"magnitude": ParamGroup(ratio=2.0)}}, "group magnitude is empty"),
+        (FACTORS, {"groups": {"slow": ParamGroup(match="lora_*", ratio=0.1)}},
+         "lora_a and lora_b train at one rate, in the group slow"),
+        ({"lora_a": jnp.ones((3, 8, 2)), "lora_b": jnp.zeros((3, 2, 5))},
+         {"groups": {"B": ParamGroup(base="muon")}}, r"lora_b \(3, 2, 5\) has not two dimensions"),
         (FACTORS, {"labels": "B"}, "all 2 leaves are in one group, B"),
         (FACTORS | {"head": jnp.ones((5, 3))}, {"labels": "official"},
          r"head \(5, 3\) trains at A's rate, and no B stands beside it"),

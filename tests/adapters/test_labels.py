@@ -1,6 +1,7 @@
 """The group of every leaf: trees of the projects, the official grouping, names, refusals."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,6 +100,22 @@ def test_a_single_array_is_labelled_by_hand():
     assert lora_plus(0.1, 0.2, labels="B").init(jnp.ones((2, 3))).plan.parts[0].group == "B"
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (("dec", "head", "kernel"), 'groups={"head": ParamGroup(match="dec.head")}'),
+        (("dec", "table"), 'groups={"head": ParamGroup(match="dec.table")}'),
+        (("blocks", "n", "scale"), 'groups={"no_decay": ParamGroup(match="blocks.n.scale")}'),
+    ],
+)
+def test_the_line_to_write_is_for_a_whole_layer(names, line):
+    params = PARAMS | {".".join(names): jnp.ones((2, 3))}
+    with pytest.raises(ValueError, match=re.escape(line)):
+        lora_labels(params)
+    with pytest.raises(ValueError, match=r"\(1 more have none; is wrt= too wide\?\)"):
+        lora_labels(params | {"other": jnp.ones((2, 3))})
+
+
 @pytest.mark.parametrize("beside", ["w", "_w", "weight", "kernel"])
 def test_a_letter_beside_a_kernel_says_nothing(beside):
     """Also below `lora`: there a and b are safe only where no kernel is among them."""
@@ -183,7 +200,10 @@ def test_a_leaf_called_value_labels_no_other():
     ("labels", "message"),
     [
         ({"lora_a": "A"}, r"labels: must say a group for bias \(8,\), as .*\(got lora_a\)"),
-        (LABELS | {"heads": "A"}, r"labels: must name leaves of the parameters \(got 'heads'\)"),
+        (
+            LABELS | {"heads": "A"},
+            r"labels: must name leaves .*'heads'\); .*match=\"\*\.heads",
+        ),
         ({"lora_a": 1, "lora_b": "B", "bias": "B"}, "labels: must hold names of groups.*lora_a"),
         (3, r"labels: must be a preset, a function or a tree \(got 3\)"),
         ({}, "labels: must be a preset, a function or a tree"),
@@ -331,7 +351,7 @@ def test_keras_variables():
     arrays = [jnp.zeros(one.shape) for one in variables]
     plan = lora_plus(0.1, ratio=2.0, labels=labels).init(arrays).plan
     assert [part.group for part in plan.parts] == labels
-    with pytest.raises(ValueError, match=r"dense\.kernel: .*no label"):
+    with pytest.raises(ValueError, match=r"dense\.kernel: .*a dictionary, .*match=\"dense\"\)"):
         keras_labels([SimpleNamespace(path="dense/kernel", shape=(3, 4))])
 
 

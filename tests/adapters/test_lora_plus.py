@@ -356,7 +356,7 @@ def test_gradients_that_are_nan_are_passed_on(base):
 
 @pytest.mark.parametrize("rate", [0.1, optax.constant_schedule(0.1)])
 @pytest.mark.parametrize(("base", "shared"), [
-    ("adamw", False), ("sgd", False), ("schedule_free_adamw", False), ("adamw", True), ("sgd", True),
+    ("adamw", False), ("adamw", True), ("sgd", False), ("sgd", True), ("schedule_free_sgd", False),
 ])  # fmt: skip
 @pytest.mark.parametrize("ratio", [4.0, np.float32(4.0), jnp.float32(4.0)], ids=str)
 def test_bfloat16_stays_bfloat16(rate, base, shared, ratio):
