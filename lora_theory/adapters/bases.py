@@ -115,15 +115,15 @@ def leafwise(base: Base) -> bool:
     return own and called(base) not in _NOT_LEAFWISE
 
 
-def moves_without_gradient(base: Base) -> bool:
+def moves_without_gradient(base: Base, dimensions: int = 1) -> bool:
     """Whether a base moves parameters that have no gradient; False where it can not be tried."""
     try:
         with jax.ensure_compile_time_eval():
-            params = {"vector": jnp.ones(2), "matrix": jnp.ones((2, 2))}
+            params = {"tried": jnp.ones((2,) * dimensions), "matrix": jnp.ones((2, 2))}
             tx = base(1.0)
             zeros = jax.tree.map(jnp.zeros_like, params)
             updates, _ = tx.update(zeros, tx.init(params), params)
-            return bool((updates["vector"] != 0).any())
+            return bool((updates["tried"] != 0).any())
     except Exception:
         return False
 

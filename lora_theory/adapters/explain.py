@@ -150,7 +150,7 @@ def explain(
 
 def _side(pair: Pair, what: str) -> str:
     n, r = fan_in(pair), rank(pair)
-    if n is None or r is None:
+    if not n or not r:
         return ""
     if what == "reads n":
         return f"{what} = {n}"
@@ -207,9 +207,9 @@ def _warnings(
     texts += [
         f"{leaf} trains at A's rate, and no B stands beside it"
         for leaf, label in grouped
-        if label == "A" and leaf not in factors
+        if label == "A" and leaf not in factors and default(leaf, set()) != "A"
     ]
-    for pair in found:
+    for pair in () if recipe.labels in ("lorax", "quax") else found:  # They start so.
         if _zero(pair.a) and _zero(pair.b) is False:
             texts.append(
                 f"{pair.a.path} is zero and {pair.b.path} is not: Init[2], or A and B are exchanged"
@@ -224,7 +224,12 @@ def _swallowed(grouped: list[tuple[Leaf, str | None]]) -> list[str]:
     beside = neighbours([leaf for leaf, _ in grouped])
     by_name = [(leaf, default(leaf, beside[leaf.names[:-1]])) for leaf, _ in grouped]
     groups = dict(grouped)
-    return [
+    slow = [
+        f"{leaf} is a factor of an embedding, and trains in the group {groups[leaf]}"
+        for leaf, label in by_name
+        if label == "embedding" and groups[leaf] not in ("embedding", "frozen", None)
+    ]
+    return slow + [
         f"{pair.a.path} and {pair.b.path} train at one rate, in the group {groups[pair.a]}"
         for pair in pairs(by_name)
         if groups[pair.a] == groups[pair.b] and groups[pair.a] not in (None, "frozen")

@@ -1,6 +1,7 @@
 """Which group of LoRA+ a leaf belongs to: by variable type, by name, by a preset, or as told."""
 
 import difflib
+import glob
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,14 @@ from lora_theory.adapters.names import (
     Leaf,
     check_letters,
     default,
+    in_norm,
     leaves,
     letters,
     neighbours,
     parts,
 )
+
+Labelled = Sequence[tuple[Leaf, str | None]]
 
 # What a leaf can be labelled without a group of the user's own.
 GROUPS = ("A", "B", "no_decay", "magnitude", "embedding", "head", "frozen")
@@ -94,7 +98,7 @@ def keras_labels(variables: Iterable[Any]) -> list[str]:
             raise ValueError(
                 f"{leaf.path}: a variable of shape {leaf.shape} has no label; if it trains, give "
                 "lora_plus a dictionary, {variable.path: variable.value}, in place of a list, and "
-                f'groups={{"head": ParamGroup(match="{_whole(leaf, found)}")}}'
+                f'groups={{"head": ParamGroup(match="{_whole(leaf, guessed)}")}}'
             )
     return [label for _, label in guessed if label is not None]
 
@@ -102,7 +106,7 @@ def keras_labels(variables: Iterable[Any]) -> list[str]:
 def _complete(guessed: Iterable[tuple[Leaf, str | None]]) -> list[str]:
     known = list(guessed)
     if lost := [leaf for leaf, label in known if label is None]:
-        raise unlabelled(lost, [leaf for leaf, _ in known])
+        raise unlabelled(lost, known)
     return [label for _, label in known if label is not None]
 
 
@@ -191,10 +195,10 @@ def _prefix(names: tuple[str, ...], told: Mapping[tuple[str, ...], str]) -> tupl
     return next((names[:k] for k in range(len(names), -1, -1) if names[:k] in told), None)
 
 
-def unlabelled(lost: Sequence[Leaf], found: Sequence[Leaf]) -> ValueError:
+def unlabelled(lost: Sequence[Leaf], known: Labelled) -> ValueError:
     """The refusal of leaves to which no rule applies: the most telling one, and the line to write.
 
-    `found` are all leaves.
+    `known` are all leaves and their labels.
 
     Beside a letter that says nothing the kernel has no label either, and the preset settles both.
     """
@@ -209,12 +213,12 @@ def unlabelled(lost: Sequence[Leaf], found: Sequence[Leaf]) -> ValueError:
             'groups, as labels={"a": "A", "b": "B"}'
         )
     more = f" ({len(lost) - 1} more have none; is wrt= too wide?)" if len(lost) > 1 else ""
-    if leaf.names[-1].lower() in OF_NORMS:
+    if leaf.names[-1].lower() in OF_NORMS or in_norm(leaf.names):
         return ValueError(
             f"{what}{more}; if it is part of a norm, write "
-            f'groups={{"no_decay": ParamGroup(match="{leaf.path}")}}'
+            f'groups={{"no_decay": ParamGroup(match="{glob.escape(leaf.path)}")}}'
         )
-    head = _whole(leaf, found)
+    head = _whole(leaf, known)
     return ValueError(
         f'{what}{more}; if it trains, write groups={{"head": ParamGroup(match="{head}")}}; '
         "if it is a factor, name it lora_a or lora_b, give it a variable type of "
@@ -222,12 +226,11 @@ def unlabelled(lost: Sequence[Leaf], found: Sequence[Leaf]) -> ValueError:
     )
 
 
-def _whole(leaf: Leaf, found: Sequence[Leaf]) -> str:
-    """A pattern for the layer of a kernel, so that its bias is in the same group; but not for its
-    LoRA factors.
+def _whole(leaf: Leaf, known: Labelled) -> str:
+    """A pattern for the layer of a kernel, so that its bias is in the same group; but not for what
+    has a group of another kind there, as LoRA factors have.
     """
     above = leaf.names[:-1]
-    inside = [other for other in found if above and other.names[: len(above)] == above]
-    if leaf.names[-1] not in ARRAYS or any(default(other, set()) in ("A", "B") for other in inside):
-        return leaf.path
-    return ".".join(above) or leaf.path
+    inside = {label for other, label in known if other.names[: len(above)] == above}
+    whole = above and leaf.names[-1] in ARRAYS and inside <= {None, "no_decay"}
+    return glob.escape(".".join(above if whole else leaf.names))

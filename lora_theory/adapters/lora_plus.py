@@ -190,7 +190,12 @@ def lora_plus(
     def init(params: Any) -> LoRAPlusState:
         if type(params).__name__ == "_ParamsPlaceholder":
             # optax.tree.map_params asks where in the state parameters are: of the last ones.
-            plan = known[-1] if known else Plan((), ())
+            if not known:
+                raise ValueError(
+                    "params: must have been given to init before optax.tree.map_params; under "
+                    "optax.inject_hyperparams it does not work"
+                )
+            plan = known[-1]
         else:
             planned = recipe.plan(params)
             paths, parts = tuple(leaf.path for leaf, _ in planned), tuple(p for _, p in planned)

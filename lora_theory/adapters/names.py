@@ -25,9 +25,9 @@ _EMBEDDING = re.compile(r"(?:.+_)?lora_embeddings?_[ab]", re.I)
 _MAGNITUDE = re.compile(
     r"(?:lora_)?magnitude(?:_vector)?|weight_magnitude|dora_(?:scale|magnitude)", re.I
 )
-_BIAS = re.compile(r"(?:.+_)?bias", re.I)
+_BIAS = re.compile(r"(?:(?:in_proj|qkv|[qkvo])_)?bias", re.I)
 # Norms, which a scan over layers stacks to two dimensions; a `weight` of two may be a matrix.
-_NORM = re.compile(r".*norm.*|(?:.*_)?ln(?:_.*)?\d*", re.I)
+_NORM = re.compile(r"(?:.*_)?(?:[a-z]*norm|ln)(?:_?\d+|_[a-z]|_embedding)?", re.I)
 OF_NORMS = ("scale", "gamma", "beta", "offset")
 # Below the name of a factor: what frameworks call its only array, and PEFT an adapter.
 ARRAYS = {"weight", "kernel", "w", "array", "value", "raw_value"}
@@ -149,16 +149,26 @@ def is_vector(leaf: Leaf) -> bool:
 def _named_vector(leaf: Leaf) -> bool:
     if not leaf.names:
         return False
-    own, above = leaf.names[-1], leaf.names[-2:-1]
-    in_norm = bool(above) and _NORM.fullmatch(above[0]) is not None
-    return _BIAS.fullmatch(own) is not None or (in_norm and own.lower() in OF_NORMS)
+    names = leaf.names[:-1] if leaf.names[-1] == "value" else leaf.names
+    own = "".join(names[-1:])
+    return _BIAS.fullmatch(own) is not None or (in_norm(names) and own.lower() in OF_NORMS)
+
+
+def in_norm(names: tuple[str, ...]) -> bool:
+    """Whether what holds a leaf is called a norm.
+
+    >>> in_norm(("block", "RMSNorm_0", "weight")), in_norm(("norm_flow", "scale"))
+    (True, False)
+    """
+    return any(_NORM.fullmatch(above) is not None for above in names[-2:-1])
 
 
 def official(leaf: Leaf, beside: set[str]) -> str | None:
     """The groups of the paper's own optimizer: what is neither B nor 1-d trains with A.
 
     B and what has one dimension decay there, a magnitude or an RMSNorm too, but for LayerNorms and
-    names with "bias" in them. Here a LayerNorm is told from an RMSNorm by the bias beside it.
+    names with "bias" in them. Here a LayerNorm is what has a bias beside it; so a GroupNorm counts
+    for one, and a LayerNorm without a bias does not.
     """
     label = default(leaf, beside)
     if label in ("A", "embedding", "frozen"):
@@ -214,10 +224,11 @@ def check_letters(preset: str, found: Sequence[Leaf]) -> None:
         if own not in (("w",), ("_w",)):
             continue
         a, b = (at.get((*leaf.names[:-1], letter)) for letter in "ab")
-        if a is None or b is None or not len(a.shape) == len(b.shape) == len(leaf.shape) == 2:
+        if a is None or b is None or not 1 < len(leaf.shape) == len(a.shape) == len(b.shape) < 4:
             continue
         first, second = (b, a) if preset == "lorax" else (a, b)
-        if (first.shape[0], second.shape[1]) != leaf.shape or first.shape[1] != second.shape[0]:
+        outer, inner = (first.shape[-2], second.shape[-1]), (first.shape[-1], second.shape[-2])
+        if outer != leaf.shape[-2:] or inner[0] != inner[1]:
             other = {"lorax": "quax", "quax": "lorax"}[preset]
             raise ValueError(
                 f"labels: preset {preset!r} must find {first.path.rsplit('.')[-1]}·"

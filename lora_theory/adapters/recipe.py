@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -62,11 +63,13 @@ class Recipe:
                 "equal_decay, shared: must be at most one of the two, since a shared optimizer "
                 "decays before its update is scaled (got both)"
             )
-        if self.shared and called(self.base).startswith("schedule_free"):
-            raise ValueError(
-                "shared: must stand beside a base that moves in proportion to its rate (got "
-                f"{called(self.base)}, which keeps parameters of its own)"
-            )
+        bases = (self.base, *(getattr(group, "base", None) for group in self._said()))
+        for name in map(called, bases):
+            if self.shared and name.startswith("schedule_free"):
+                raise ValueError(
+                    "shared: must stand beside a base that moves in proportion to its rate (got "
+                    f"{name}, which keeps parameters of its own)"
+                )
         if self.reference_fan_in is not None:
             arguments.integer("reference_fan_in", self.reference_fan_in)
         told = self.labels is None or is_function(self.labels) or jax.tree.leaves(self.labels)
@@ -121,13 +124,16 @@ class Recipe:
             )
 
     def _check_step_size(self) -> None:
-        base = self.base_of("A")
-        if called(base) in ONE_STEP_SIZE and not (self.shared and base is self.base_of("B")):
+        base, other = self.base_of("A"), self.base_of("B")
+        if called(base) in ONE_STEP_SIZE and not (self.shared and base is other):
             raise ValueError(
                 "base: must be shared by A and B where it estimates one step size, as "
                 f'lora_plus({self.eta_a}, …, base="{called(base)}", shared=True) (got '
-                f"shared={self.shared})"
+                f"{'' if base is other else f'{called(other)} for B, '}shared={self.shared})"
             )
+
+    def _said(self) -> list[Any]:
+        return list(self.mine.values()) if isinstance(self.mine, Mapping) else []
 
     @property
     def mine(self) -> Any:
@@ -137,7 +143,9 @@ class Recipe:
     @property
     def record(self) -> tuple[Any, ...]:
         """What decides where a leaf trains, as far as it can be compared."""
-        told = self.labels if self.labels is None or isinstance(self.labels, str) else "told"
+        told: Any = "a function"
+        if not is_function(self.labels):
+            told = tuple((leaf.path, leaf.array) for leaf in leaves(self.labels))
         matched = tuple((name, group.match) for name, group in self.mine.items() if group.match)
         decays = tuple(
             name
@@ -157,13 +165,13 @@ class Recipe:
         """
         grouped = self.grouped(params)
         if lost := [leaf for leaf, label in grouped if label is None]:
-            raise unlabelled(lost, [leaf for leaf, _ in grouped])
+            raise unlabelled(lost, grouped)
         labelled = [(leaf, label) for leaf, label in grouped if label is not None]
         for leaf, label in labelled:
             if label != "frozen" and not _trains(leaf):
                 raise ValueError(
                     f"{leaf.path}: must be of a real floating type to train, or in the group "
-                    f'frozen, as groups={{"frozen": ParamGroup(match="{leaf.path}")}} '
+                    f'frozen, as groups={{"frozen": ParamGroup(match="{glob.escape(leaf.path)}")}} '
                     f"(got {getattr(leaf.array, 'dtype', type(leaf.array).__name__)})"
                 )
         sizes = {}
@@ -281,7 +289,7 @@ class Recipe:
         of_a = self.mine.get("A", _PLAIN).weight_decay
         of_a = takes(self.base_of("A")).get("weight_decay") if of_a is None else of_a
         for known, of in ((of_a, "A"), (takes(base).get("weight_decay"), part.group)):
-            if not isinstance(known, int | float | jax.Array | np.generic):
+            if callable(known) or getattr(known, "shape", None if known is None else ()) != ():
                 raise ValueError(
                     "equal_decay: must stand beside bases with a number as weight_decay, as "
                     f"optax.adamw (got {called(self.base_of(of))} for the group {of})"
@@ -358,31 +366,33 @@ class Recipe:
 
     def _check_decay(self, parts: Sequence[tuple[Leaf, Part]]) -> None:
         """A base whose decay can not be turned off has no leaves that must not decay."""
+        tried: set[tuple[Part, int]] = set()
         for leaf, part in parts:
             own = self.mine.get(part.group, _PLAIN).base
-            base = self.base_of(part.group)
-            if part.decays or part.group == "frozen" or own is not None or leafwise(base):
+            base, kind = self.base_of(part.group), (part, len(leaf.shape))
+            free = part.decays or part.group == "frozen" or own is not None or leafwise(base)
+            if free or kind in tried:
                 continue
-            if hides_decay(base) and moves_without_gradient(base):
+            tried.add(kind)
+            if hides_decay(base) and moves_without_gradient(base, max(1, len(leaf.shape))):
                 raise ValueError(
                     f"base: must leave {leaf.path} alone where it has no gradient, and has no "
                     "argument weight_decay to turn its decay off, as "
                     "functools.partial(optax.adamw, weight_decay=…) has; or let it decay, as "
                     f'groups={{"{part.group}": ParamGroup(base=…)}} (got {called(base)})'
                 )
-            return
 
     def _check_shared(self, parts: Sequence[Part]) -> None:
-        seen: dict[Base, Part] = {}
+        seen: list[tuple[Base, Part]] = []
         for family in self.families([part for part in parts if part.group != "frozen"]):
             base, part = self.base_of(family[0].group), family[0]
-            if base in seen:
+            if other := next((at for known, at in seen if known is base), None):
                 raise ValueError(
-                    f"shared: must be one optimizer, but {seen[base].name} and {part.name} differ "
+                    f"shared: must be one optimizer, but {other.name} and {part.name} differ "
                     "in weight decay; give the base weight_decay=0, or each group the same, as "
                     f'groups={{"{part.group}": ParamGroup(weight_decay=…)}}'
                 )
-            seen[base] = part
+            seen.append((base, part))
 
 
 def _trains(leaf: Leaf) -> bool:

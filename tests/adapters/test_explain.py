@@ -134,6 +134,8 @@ FACTORS = {"lora_a": jnp.ones((8, 2)), "lora_b": jnp.zeros((2, 5))}
          "lora_a and lora_b train at one rate, in the group slow"),
         ({"lora_a": jnp.ones((3, 8, 2)), "lora_b": jnp.zeros((3, 2, 5))},
          {"groups": {"B": ParamGroup(base="muon")}}, r"lora_b \(3, 2, 5\) has not two dimensions"),
+        ({"q": FACTORS, "embed": {"lora_embedding_a": jnp.ones((2, 9))}},
+         {"groups": {"head": ParamGroup(match="embed")}}, "factor of an embedding, and trains in"),
         (FACTORS, {"labels": "B"}, "all 2 leaves are in one group, B"),
         (FACTORS | {"head": jnp.ones((5, 3))}, {"labels": "official"},
          r"head \(5, 3\) trains at A's rate, and no B stands beside it"),
@@ -149,3 +151,16 @@ def test_warnings(params, settings, warning):
     told = explain(params, 0.1, **{"ratio": 2.0} | settings)
     assert any(re.search(warning, text) for text in told.warnings), told.warnings
     assert all(f"! {text}" in str(told) for text in told.warnings)
+
+
+@pytest.mark.parametrize("preset", ["lorax", "quax"])
+def test_no_alarm_where_b_is_the_factor_that_starts_at_zero(preset):
+    first, second = jnp.zeros((5, 2)), jnp.ones((2, 3))
+    b, a = (first, second) if preset == "lorax" else (jnp.zeros((2, 3)), jnp.ones((5, 2)))
+    told = explain({"w": jnp.ones((5, 3)), "a": a, "b": b}, 0.1, ratio=2.0, labels=preset)
+    assert not told.warnings
+
+
+def test_factors_without_entries_are_shown():
+    empty = {"lora_a": jnp.ones((8, 0)), "lora_b": jnp.ones((0, 5))}
+    assert {row.side for row in explain(empty, 0.1, ratio=2.0).rows} == {""}

@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import nnx
 
+from lora_theory.adapters.groups import ParamGroup
 from lora_theory.adapters.labels import keras_labels, lora_labels
 from lora_theory.adapters.layer import EmbeddingFactor, LoRA
 from lora_theory.adapters.lora_plus import lora_plus
@@ -375,3 +376,44 @@ def test_the_type_decides_whatever_the_name():
     optimizer.update(model, grads)
     np.testing.assert_array_equal(model.down[...], before[0])
     np.testing.assert_allclose(model.up[...], before[1] - 1.0, atol=1e-6)
+
+
+FACTORS = {"m": {"lora_a": jnp.ones((8, 2)), "lora_b": jnp.ones((2, 5))}}
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        {"head": {"kernel": jnp.ones((5, 3)), "bias": jnp.ones(3)}},
+        {"head[0]": {"kernel": jnp.ones((5, 3))}},
+        {"q": {"kernel": jnp.ones((8, 5)), "lora_a": jnp.ones((8, 2)), "lora_b": jnp.ones((2, 5))}},
+        {"q": {"kernel": jnp.ones((8, 5)), "dora_scale": jnp.ones(5)}},
+        {"embed": {"weight": jnp.ones((9, 6)), "lora_embedding_A": jnp.ones((2, 9))}},
+        {"blk": {"RMSNorm_0": {"weight": jnp.ones((3, 8))}}},
+        {"n": {"scale": jnp.ones((3, 8))}},
+        {"table": jnp.ones((3, 8))},
+    ],
+    ids=str,
+)
+def test_the_line_to_write_works_as_it_is_pasted(lost):
+    """It settles the leaf, and leaves what has a group of another kind in it."""
+    params = FACTORS | lost
+    with pytest.raises(ValueError, match="has no label") as caught:
+        lora_plus(0.1, ratio=2.0).init(params)
+    (line,) = re.findall(r"groups=(\{.*?\)\})", str(caught.value))
+    groups = eval(line, {"ParamGroup": ParamGroup})
+    plan = lora_plus(0.1, ratio=2.0, groups=groups).init(params).plan
+    found = {
+        path: part.group
+        for path, part in zip(plan.paths, plan.parts, strict=True)
+        if part.group not in (*groups, "no_decay")
+    }
+    by_name = {
+        "lora_a": "A",
+        "lora_b": "B",
+        "dora_scale": "magnitude",
+        "lora_embedding_A": "embedding",
+    }
+    assert found == {path: by_name[path.rsplit(".", 1)[-1]] for path in found}
+    kept = [path for path in plan.paths if path.rsplit(".", 1)[-1] in by_name]
+    assert sorted(found) == sorted(kept)

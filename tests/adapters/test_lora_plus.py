@@ -512,6 +512,7 @@ def test_a_donated_state_leaves_the_users_rate_alone():
         {"labels": "B"},
         {"reference_fan_in": 4},
         {"labels": {"lora_a": "A", "lora_b": "B", "bias": "frozen"}},
+        {"labels": {"lora_a": "B", "lora_b": "A", "bias": "no_decay"}},
     ],
     ids=str,
 )
@@ -542,6 +543,13 @@ def test_where_in_the_state_parameters_are(wrapper):
     marked = optax.tree.map_params(tx, lambda leaf: seen.append(leaf.shape) or leaf * 0 + 7, state)
     assert sorted(seen) == sorted(2 * [leaf.shape for leaf in PARAMS.values()])
     assert jax.tree.structure(marked) == jax.tree.structure(state)
+
+
+def test_where_parameters_are_is_not_known_before_init():
+    tx = lora_plus(0.1, ratio=2.0)
+    state = lora_plus(0.1, ratio=2.0).init(PARAMS)
+    with pytest.raises(ValueError, match=r"params: must have been given to init before optax"):
+        optax.tree.map_params(tx, lambda leaf: leaf, state)
 
 
 @pytest.mark.parametrize("names", [("lora_a", "lora_b"), ("lora_a", "lora_b", "bias")])

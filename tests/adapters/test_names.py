@@ -28,10 +28,18 @@ def test_keys_are_taken_apart(key, expected):
         (("ln_1", "weight"), (2, 3), False),
         (("ln_1", "weight"), (3,), True),
         (("qkv_bias",), (2, 3), True),
+        (("q_bias",), (2, 3), True),
         (("unbiased",), (2, 3), False),
         (("scale",), (2, 3), False),
         (("kernel", "scale"), (2, 3), False),
         (("eln", "scale"), (2, 3), False),
+        (("norm_flow", "scale"), (2, 3), False),
+        (("ln_proj", "scale"), (2, 3), False),
+        (("normal_head", "scale"), (2, 3), False),
+        (("relative_attention_bias",), (32, 8), False),
+        (("RMSNorm_0", "scale"), (2, 3), True),
+        (("input_layernorm", "scale"), (2, 3), True),
+        (("norm", "scale", "value"), (2, 3), True),
     ],
 )
 def test_vectors(names, shape, expected):

@@ -326,6 +326,10 @@ def test_one_step_size_over_all_leaves(base):
         ({"base": lambda rate: None}, "base: must give a transformation of optax"),
         ({"base": functools.partial(optax.contrib.prodigy, weight_decay=0.0)}, "must be shared by"),
         ({"groups": HEAD | {"A": ParamGroup(base="prodigy")}}, "must be shared by A and B"),
+        ({"groups": HEAD | {"B": ParamGroup(base="adam")}, "base": "prodigy", "shared": True},
+         "must be shared by A and B .*got adam for B, shared=True"),
+        ({"groups": HEAD | {"B": ParamGroup(base="schedule_free_sgd")}, "shared": True},
+         "shared: .*schedule_free_sgd, which keeps parameters"),
         ({"base": optax.adamw, "shared": True}, "shared: must be one optimizer, but "),
         ({"eta_a": 0.0, "eta_b": 0.1, "ratio": None, "shared": True}, "eta_a: must be above 0"),
         ({"equal_decay": True, "base": functools.partial(optax.adamw, weight_decay=lambda c: 0.1)},
@@ -389,3 +393,30 @@ def test_a_shared_base_at_ratio_one_is_the_base_bit_for_bit(base):
 def test_a_label_for_all_may_be_a_group_of_ones_own():
     tx = lora_plus(0.1, ratio=2.0, labels="mine", groups={"mine": ParamGroup(rate=0.5)}, base="sgd")
     assert {part.group for part in tx.init(PARAMS).plan.parts} == {"mine"}
+
+
+def test_a_decay_of_stacked_norms_that_can_not_be_turned_off_is_refused():
+    """It spares vectors, and takes two dimensions for a matrix."""
+
+    def base(rate):
+        mask = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+        return optax.adamw(rate, weight_decay=0.5, mask=mask)
+
+    factors = {"lora_a": jnp.ones((8, 2)), "lora_b": jnp.ones((2, 4))}
+    tx = lora_plus(0.1, ratio=2.0, base=base)
+    tx.init(factors | {"norm": {"scale": jnp.ones(8)}})
+    with pytest.raises(ValueError, match=r"base: must leave norm\.scale alone"):
+        tx.init(factors | {"bias": jnp.ones(8), "norm": {"scale": jnp.ones((3, 8))}})
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, rate):
+        return optax.sgd(rate)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_base_of_any_kind(shared):
+    updates = first_updates(base=Unhashable(), shared=shared)
+    assert rates(updates) == DEFAULT
