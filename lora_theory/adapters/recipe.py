@@ -63,13 +63,6 @@ class Recipe:
                 "equal_decay, shared: must be at most one of the two, since a shared optimizer "
                 "decays before its update is scaled (got both)"
             )
-        bases = (self.base, *(getattr(group, "base", None) for group in self._said()))
-        for name in map(called, bases):
-            if self.shared and name.startswith("schedule_free"):
-                raise ValueError(
-                    "shared: must stand beside a base that moves in proportion to its rate (got "
-                    f"{name}, which keeps parameters of its own)"
-                )
         if self.reference_fan_in is not None:
             arguments.integer("reference_fan_in", self.reference_fan_in)
         told = self.labels is None or is_function(self.labels) or jax.tree.leaves(self.labels)
@@ -79,7 +72,7 @@ class Recipe:
             raise arguments.refusal("groups", "a mapping of names to ParamGroup", self.groups)
         for name, group in self.mine.items():
             self._check_group(name, group)
-        self._check_step_size()
+        self._check_bases()
 
     def _check_rates(self) -> None:
         if isinstance(self.eta_a, tuple | list):
@@ -123,7 +116,14 @@ class Recipe:
                 f"optax.adamw (got {called(group.base or self.base)})"
             )
 
-    def _check_step_size(self) -> None:
+    def _check_bases(self) -> None:
+        """Whether bases that look at more than a leaf are shared, and others are not."""
+        for name in ("A", *self.mine) if self.shared else ():
+            if called(self.base_of(name)).startswith("schedule_free"):
+                raise ValueError(
+                    "shared: must stand beside a base that moves in proportion to its rate (got "
+                    f"{called(self.base_of(name))}, which keeps parameters of its own)"
+                )
         base, other = self.base_of("A"), self.base_of("B")
         if called(base) in ONE_STEP_SIZE and not (self.shared and base is other):
             raise ValueError(
@@ -131,9 +131,6 @@ class Recipe:
                 f'lora_plus({self.eta_a}, …, base="{called(base)}", shared=True) (got '
                 f"{'' if base is other else f'{called(other)} for B, '}shared={self.shared})"
             )
-
-    def _said(self) -> list[Any]:
-        return list(self.mine.values()) if isinstance(self.mine, Mapping) else []
 
     @property
     def mine(self) -> Any:
