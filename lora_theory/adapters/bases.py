@@ -124,7 +124,7 @@ def moves_without_gradient(base: Base, dimensions: int = 1) -> bool:
             zeros = jax.tree.map(jnp.zeros_like, params)
             updates, _ = tx.update(zeros, tx.init(params), params)
             return bool((updates["tried"] != 0).any())
-    except Exception:
+    except Exception:  # Of the user's function: what it says is raised where it is used.
         return False
 
 

@@ -13,7 +13,8 @@ from lora_theory import arguments
 from lora_theory.adapters.bases import called, takes
 from lora_theory.adapters.groups import Part
 from lora_theory.adapters.names import Leaf, default, leaves, neighbours
-from lora_theory.adapters.pairs import Pair, check_side, fan_in, pairs, rank
+from lora_theory.adapters.pairs import Pair, check_side, fan_in, fan_out, pairs
+from lora_theory.adapters.plan import grouped_by, part_of, planned
 from lora_theory.adapters.recipe import Recipe
 
 _HEADER = (
@@ -128,12 +129,11 @@ def explain(
     if isinstance(params, nnx.Module):
         around = leaves(nnx.state(params, nnx.Not(wrt)))
         params = nnx.state(params, wrt)
-    grouped = recipe.grouped(params)
+    grouped = grouped_by(recipe, params)
     if not grouped:
         raise ValueError("params: must have leaves that train (got none; wrt= says which train)")
     found = list(pairs([*grouped, *((leaf, None) for leaf in around)]))
-    sides = {pair.a: _side(pair, "reads n") for pair in found}
-    sides |= {pair.b: _side(pair, "writes m") for pair in found}
+    sides = {leaf: side for pair in found for leaf, side in _sides(pair).items()}
     sizes = {pair.a: fan_in(pair) for pair in found}
     rows = tuple(
         _row(leaf, label, recipe, sides.get(leaf, ""), sizes.get(leaf), steps)
@@ -141,21 +141,16 @@ def explain(
     )
     texts = _warnings(grouped, found, recipe)
     try:
-        recipe.plan(params)
+        planned(recipe, params)
     except ValueError as error:
         refused = f"lora_plus refuses such trees: {error}"
         texts = [refused, *(text for text in texts if text not in refused)]
     return Explanation(rows, tuple(texts))
 
 
-def _side(pair: Pair, what: str) -> str:
-    n, r = fan_in(pair), rank(pair)
-    if not n or not r:
-        return ""
-    if what == "reads n":
-        return f"{what} = {n}"
-    shared = len(pair.a.shape) - 2
-    return f"{what} = {int(np.prod(pair.b.shape[shared:])) // r}"
+def _sides(pair: Pair) -> dict[Leaf, str]:
+    n, m = fan_in(pair), fan_out(pair)
+    return {} if not n or not m else {pair.a: f"reads n = {n}", pair.b: f"writes m = {m}"}
 
 
 def _row(
@@ -164,7 +159,7 @@ def _row(
     if label is None or label == "frozen":
         return Row(leaf.path, leaf.shape, label)
     try:
-        part = recipe.part(leaf, label, n)
+        part = part_of(recipe, leaf, label, n)
         decay = _decay(recipe, part)
     except ValueError:  # Among the warnings, as what lora_plus refuses.
         return Row(leaf.path, leaf.shape, label, side)

@@ -55,10 +55,6 @@ class ParamGroup:
         if self.weight_decay is not None:
             checked_rate("weight_decay", self.weight_decay)
 
-    def has(self, path: str) -> bool:
-        """Whether a pattern matches the leaf or something that it is in."""
-        return any(matches(pattern, path) for pattern in self.match)
-
 
 def matches(pattern: str, path: str) -> bool:
     """Whether a pattern matches a leaf or something that it is in.

@@ -1,17 +1,15 @@
 """LoRA+ as an optax transformation: A and B train at different rates, over any optax base."""
 
-import dataclasses
-import zlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import serialization
 
 from lora_theory.adapters.groups import Part
 from lora_theory.adapters.names import leaves
+from lora_theory.adapters.plan import Plan, record_of
 from lora_theory.adapters.recipe import Recipe
 
 
@@ -44,30 +42,6 @@ class Rates(dict[str, Any]):
     def tree_unflatten(cls, names: Any, rates: Any) -> "Rates":
         """As a dictionary's."""
         return cls(zip(names, rates, strict=True))
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Where each leaf trains, fixed at `init`: names, and parts in the same order.
-
-    `record` is what the arguments said of it, so that others are noticed.
-    """
-
-    paths: tuple[str, ...]
-    parts: tuple[Part, ...]
-    record: tuple[Any, ...] = ()
-
-    @property
-    def used(self) -> tuple[Part, ...]:
-        """The parts that occur."""
-        return tuple(dict.fromkeys(self.parts))
-
-    @property
-    def digest(self) -> Any:
-        """A number that another plan does not have, to be saved with the state."""
-        text = repr([(path, part.name) for path, part in zip(self.paths, self.parts, strict=True)])
-        return np.uint32(zlib.crc32(text.encode()))
 
 
 class LoRAPlusState(NamedTuple):
@@ -197,9 +171,7 @@ def lora_plus(
                 )
             plan = known[-1]
         else:
-            planned = recipe.plan(params)
-            paths, parts = tuple(leaf.path for leaf, _ in planned), tuple(p for _, p in planned)
-            plan = Plan(paths, parts, recipe.record)
+            plan = Plan.of(recipe, params)
             known[:] = [plan]
         inner = {
             family[0].name: _over(family, recipe, plan, params).init(params)
@@ -294,7 +266,7 @@ def _check_state(updates: Any, state: Any, recipe: Recipe) -> None:
             "state: must be as init gives it; restore a checkpoint into jax.eval_shape(tx.init, "
             f"params) (got a {type(state).__name__})"
         )
-    if state.plan.record != recipe.record:
+    if state.plan.record != record_of(recipe):
         raise ValueError("state: must be of the labels, groups and reference_fan_in of its init")
     paths, wanted = tuple(leaf.path for leaf in leaves(updates)), state.plan.paths
     if paths != wanted:

@@ -80,6 +80,13 @@ def rank(pair: Pair) -> int | None:
     return None if n is None else a[0] * a[1] // n
 
 
+def fan_out(pair: Pair) -> int | None:
+    """The size m of the output that B writes, or None where the shapes do not tell it."""
+    r = rank(pair)
+    _, b = _core(pair.a.shape, pair.b.shape)
+    return b[0] * b[1] // r if r else None
+
+
 def check_side(pair: Pair) -> None:
     """Refuse a pair whose kernel (in, out) shows that B reads the input and A writes the output.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,18 +24,15 @@ from lora_theory.adapters.bases import (
     resolved,
     takes,
 )
-from lora_theory.adapters.groups import ParamGroup, Part, checked_rate, matches
-from lora_theory.adapters.labels import GROUPS, is_function, labels_of, unlabelled
-from lora_theory.adapters.names import Leaf, is_vector, leaves
-from lora_theory.adapters.pairs import check_side, fan_in, pairs
+from lora_theory.adapters.groups import ParamGroup, Part, checked_rate
+from lora_theory.adapters.labels import GROUPS, is_function
+from lora_theory.adapters.names import Leaf
 from lora_theory.arrays import Rate
 
 Schedule = Callable[[Any], Any]
 
 # How the parts of a group are called beside the group itself.
 _PART = re.compile(r".*-(?:no_decay|\d+)")
-
-
 _PLAIN = ParamGroup()
 
 
@@ -137,117 +133,13 @@ class Recipe:
         """The groups that the user says something of."""
         return {} if self.groups is None else self.groups
 
-    @property
-    def record(self) -> tuple[Any, ...]:
-        """What decides where a leaf trains, as far as it can be compared."""
-        told: Any = "a function"
-        if not is_function(self.labels):
-            told = tuple((leaf.path, leaf.array) for leaf in leaves(self.labels))
-        matched = tuple((name, group.match) for name, group in self.mine.items() if group.match)
-        decays = tuple(
-            name
-            for name, group in self.mine.items()
-            if group.weight_decay is not None and name not in ("A", "B", "embedding")
-        )
-        return told, matched, decays, self.reference_fan_in
-
-    def plan(self, params: Any) -> list[tuple[Leaf, Part]]:
-        """Every leaf, and the part that it trains in.
-
-        Raises:
-            ValueError: a leaf without a group, of an unknown one, or of a type that does not
-                train; a pattern that matches nothing; factors whose kernel says the opposite; a
-                fan-in that shapes do not tell; a decay that can not be turned off; a shared
-                optimizer whose parts decay differently or have rates of their own.
-        """
-        grouped = self.grouped(params)
-        if lost := [leaf for leaf, label in grouped if label is None]:
-            raise unlabelled(lost, grouped)
-        labelled = [(leaf, label) for leaf, label in grouped if label is not None]
-        for leaf, label in labelled:
-            if label != "frozen" and not _trains(leaf):
-                raise ValueError(
-                    f"{leaf.path}: must be of a real floating type to train, or in the group "
-                    f'frozen, as groups={{"frozen": ParamGroup(match="{glob.escape(leaf.path)}")}} '
-                    f"(got {getattr(leaf.array, 'dtype', type(leaf.array).__name__)})"
-                )
-        sizes = {}
-        for pair in pairs(labelled):
-            check_side(pair)
-            sizes[pair.a] = fan_in(pair)
-        parts = [(leaf, self.part(leaf, label, sizes.get(leaf))) for leaf, label in labelled]
-        self._check_decay(parts)
-        used = list(dict.fromkeys(part for _, part in parts))
-        for part in used:
-            self.decay(part)
-            self.scale(part)
-        if self.shared:
-            self._check_shared(used)
-        return parts
-
-    def grouped(self, params: Any) -> list[tuple[Leaf, str | None]]:
-        """Every leaf and its group; None where no rule applies.
-
-        Raises:
-            ValueError: a group that is none, a pattern that gets no leaf.
-        """
-        found = leaves(params)
-        matched = self._matched(found)
-        allowed = (*GROUPS, *(name for name in self.mine if name not in GROUPS))
-        told = labels_of(found, params, self.labels, matched, allowed)
-        labels = [name or label for name, label in zip(matched, told, strict=True)]
-        for leaf, label in zip(found, labels, strict=True):
-            if label is not None and label not in allowed:
-                raise ValueError(
-                    f"labels: must be among {', '.join(allowed)} (got {label!r} for {leaf.path})"
-                )
-        return list(zip(found, labels, strict=True))
-
-    def _matched(self, found: Sequence[Leaf]) -> list[str | None]:
-        """The group whose pattern has each leaf: the first one."""
-        patterns = [(name, p) for name, group in self.mine.items() for p in group.match]
-        first = [
-            next(((name, p) for name, p in patterns if matches(p, leaf.path)), None)
-            for leaf in found
-        ]
-        for name, pattern in patterns:
-            seen = [leaf for leaf in found if matches(pattern, leaf.path)]
-            if not seen:
-                deeper = any(matches(f"*.{pattern}", leaf.path) for leaf in found)
-                raise ValueError(
-                    f"groups[{name!r}].match: must match a leaf (got {pattern}; "
-                    f"{f'*.{pattern} does; ' if deeper else ''}leaves are "
-                    f"{', '.join(leaf.path for leaf in found[:4])}{', …' * (len(found) > 4)})"
-                )
-        for name, group in self.mine.items():
-            if group.match and not any(at is not None and at[0] == name for at in first):
-                raise ValueError(
-                    f"groups[{name!r}].match: must match a leaf that no group before it has (got "
-                    f"{', '.join(group.match)}); give the narrower group first"
-                )
-        return [None if at is None else at[0] for at in first]
-
-    def part(self, leaf: Leaf, label: str, n: int | None) -> Part:
-        """Where a leaf trains: factors decay as the base says, other vectors only if told to.
-
-        n is the input size of a factor A, where its shape tells it.
-        """
-        told = self.mine.get(label, _PLAIN).weight_decay is not None
-        decays = label in ("A", "B", "embedding") or (
-            label not in ("no_decay", "magnitude") and not is_vector(leaf)
-        )
-        scaled = label == "A" and self.reference_fan_in is not None
-        if scaled and n is None:
-            raise ValueError(
-                f"reference_fan_in: must find the input size of {leaf}, which its shape beside "
-                "B's does not tell; give it a group with a rate of its own, as "
-                f'groups={{"wide": ParamGroup(match="{leaf.path}", ratio=…)}}'
-            )
-        return Part(label, decays or told, n if scaled else None)
+    def said(self, group: str) -> ParamGroup:
+        """What the user says of a group; nothing, by default."""
+        return self.mine.get(group, _PLAIN)
 
     def times(self, part: Part) -> Any:
         """The part's rate in units of η_A, or None if it has one of its own."""
-        group = self.mine.get(part.group, _PLAIN)
+        group = self.said(part.group)
         if group.rate is not None:
             return None
         if group.ratio is not None:
@@ -263,27 +155,27 @@ class Recipe:
         times = self.times(part)
         if times is not None:
             return _times(times, self.eta_a)
-        own = self.mine.get(part.group, _PLAIN).rate
+        own = self.said(part.group).rate
         if own is not None:
             return own
         return self.eta_embedding if part.group == "embedding" else self.eta_b
 
     def base_of(self, group: str) -> Base:
         """The optimizer of a group."""
-        own = self.mine.get(group, _PLAIN).base
+        own = self.said(group).base
         return resolved("base", self.base if own is None else own)
 
     def decay(self, part: Part) -> dict[str, Any]:
         """What the base is told of weight decay; nothing where its own default holds."""
         base = self.base_of(part.group)
-        own = self.mine.get(part.group, _PLAIN).weight_decay
+        own = self.said(part.group).weight_decay
         if own is not None:
             return {"weight_decay": own}
         if not part.decays:
             return no_decay(base)
         if not self.equal_decay or part.group == "frozen":
             return {}
-        of_a = self.mine.get("A", _PLAIN).weight_decay
+        of_a = self.said("A").weight_decay
         of_a = takes(self.base_of("A")).get("weight_decay") if of_a is None else of_a
         for known, of in ((of_a, "A"), (takes(base).get("weight_decay"), part.group)):
             if callable(known) or getattr(known, "shape", None if known is None else ()) != ():
@@ -361,11 +253,26 @@ class Recipe:
         ours, theirs = self.told(one), self.told(other)
         return all(_equal(ours[name], theirs[name]) for name in ours)
 
+    def check(self, parts: Sequence[tuple[Leaf, Part]]) -> None:
+        """Refuse what can not train as the arguments say.
+
+        Raises:
+            ValueError: a decay that can not be turned off; a shared optimizer whose parts decay
+                differently or have rates of their own.
+        """
+        self._check_decay(parts)
+        used = list(dict.fromkeys(part for _, part in parts))
+        for part in used:
+            self.decay(part)
+            self.scale(part)
+        if self.shared:
+            self._check_shared(used)
+
     def _check_decay(self, parts: Sequence[tuple[Leaf, Part]]) -> None:
         """A base whose decay can not be turned off has no leaves that must not decay."""
         tried: set[tuple[Part, int]] = set()
         for leaf, part in parts:
-            own = self.mine.get(part.group, _PLAIN).base
+            own = self.said(part.group).base
             base, kind = self.base_of(part.group), (part, len(leaf.shape))
             free = part.decays or part.group == "frozen" or own is not None or leafwise(base)
             if free or kind in tried:
@@ -390,10 +297,6 @@ class Recipe:
                     f'groups={{"{part.group}": ParamGroup(weight_decay=…)}}'
                 )
             seen.append((base, part))
-
-
-def _trains(leaf: Leaf) -> bool:
-    return jnp.issubdtype(getattr(leaf.array, "dtype", type(leaf.array)), jnp.floating)
 
 
 def _times(ratio: Any, rate: Rate | Schedule) -> Any:

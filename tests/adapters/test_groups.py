@@ -22,8 +22,8 @@ from lora_theory.adapters.groups import ParamGroup, Part, matches
 )
 def test_patterns(pattern, path, expected):
     assert matches(pattern, path) is expected
-    assert ParamGroup(match=pattern).has(path) is expected
-    assert ParamGroup(match=("nothing", pattern.replace(".", "/"))).has(path) is expected
+    slashed = ParamGroup(match=("nothing", pattern.replace(".", "/")))
+    assert any(matches(one, path) for one in slashed.match) is expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from lora_theory.adapters.labels import guesses
 from lora_theory.adapters.lora_plus import lora_plus
 from lora_theory.adapters.names import Leaf, leaves
-from lora_theory.adapters.pairs import Pair, fan_in, pairs, rank
+from lora_theory.adapters.pairs import Pair, fan_in, fan_out, pairs, rank
 
 TREES = json.loads(Path(__file__).with_name("trees.json").read_text())
 
@@ -67,7 +67,7 @@ def pair_of(a, b):
 def test_both_layouts(n, m, r, stack):
     for a, b in (((n, r), (r, m)), ((r, n), (m, r))):
         pair = pair_of((*stack, *a), (*stack, *b))
-        assert (fan_in(pair), rank(pair)) == (n, r)
+        assert (fan_in(pair), rank(pair), fan_out(pair)) == (n, r, m)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,7 @@ def test_both_layouts(n, m, r, stack):
 def test_what_shapes_do_not_tell(a, b):
     assert fan_in(pair_of(a, b)) is None
     assert rank(pair_of(a, b)) is None
+    assert fan_out(pair_of(a, b)) is None
 
 
 @pytest.mark.parametrize("stack", [(), (5,)])

@@ -8,9 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from lora_theory.adapters.groups import ParamGroup, Part
+from lora_theory.adapters.groups import ParamGroup
 from lora_theory.adapters.lora_plus import lora_plus
-from lora_theory.adapters.recipe import Recipe
 
 SHAPES = {
     "q": {"lora_a": (8, 2), "lora_b": (2, 4), "magnitude": (4,)},
@@ -107,15 +106,6 @@ def test_eta_a_by_fan_in_of_rectangular_layers(reference):
         "q.lora_a": round(0.25 * reference / 8, 6),
         "v.lora_a": round(0.25 * reference / 32, 6),
     }
-
-
-def test_a_fan_in_that_shapes_do_not_tell_is_refused():
-    params = {"out": {"lora_a": jnp.ones((3, 4, 2)), "lora_b": jnp.ones((2, 10))}}
-    lora_plus(0.1, ratio=2.0).init(params)
-    with pytest.raises(ValueError, match=r"reference_fan_in: must find .*out\.lora_a .*ParamGroup"):
-        lora_plus(0.1, ratio=2.0, reference_fan_in=8).init(params)
-    alone = {"wide": ParamGroup(match="out.lora_a", ratio=0.5)}
-    lora_plus(0.1, ratio=2.0, reference_fan_in=8, groups=alone).init(params)
 
 
 def decays(**arguments):
@@ -350,34 +340,6 @@ def test_arguments_that_are_none(arguments, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "complex64", "bool"])
-def test_a_leaf_that_can_not_train_is_refused_or_frozen(dtype):
-    params = PARAMS | {"table": jnp.zeros((3, 2), dtype)}
-    groups = {"t": ParamGroup(match="table")} | HEAD
-    with pytest.raises(ValueError, match=rf"table: must be of a real floating type .*got {dtype}"):
-        lora_plus(0.1, ratio=2.0, groups=groups).init(params)
-    frozen = {"frozen": ParamGroup(match="table")} | HEAD
-    lora_plus(0.1, ratio=2.0, groups=frozen).init(params)
-
-
-def test_names_of_parts():
-    recipe = Recipe(eta_a=0.1, ratio=2.0, groups=HEAD)
-    names = {leaf.path: part.name for leaf, part in recipe.plan(PARAMS)}
-    assert names == {
-        "head.bias": "head-no_decay", "head.kernel": "head", "norm.scale": "no_decay",
-        "q.lora_a": "A", "q.lora_b": "B", "q.magnitude": "magnitude-no_decay",
-        "v.lora_a": "A", "v.lora_b": "B",
-    }  # fmt: skip
-    assert Part("A", True, 64).name == "A-64"
-
-
-def test_norms_in_a_group_of_ones_own_do_not_decay_however_they_are_stacked():
-    params = {"blocks": {"ln": {"scale": jnp.ones((3, 8))}, "up": {"kernel": jnp.ones((3, 8, 8))}}}
-    recipe = Recipe(eta_a=0.1, ratio=2.0, groups={"blocks": ParamGroup(match="blocks")})
-    decays = {leaf.path: part.decays for leaf, part in recipe.plan(params)}
-    assert decays == {"blocks.ln.scale": False, "blocks.up.kernel": True}
-
-
 @pytest.mark.parametrize("base", ["dog", "prodigy", "dadapt_adamw"])
 def test_a_shared_base_at_ratio_one_is_the_base_bit_for_bit(base):
     """Also one that measures all parameters at init, as dog does."""
@@ -388,11 +350,6 @@ def test_a_shared_base_at_ratio_one_is_the_base_bit_for_bit(base):
         mine, ours = jax.jit(plus.update)(GRADS, ours, PARAMS)
         other, theirs = jax.jit(plain.update)(GRADS, theirs, PARAMS)
         jax.tree.map(np.testing.assert_array_equal, mine, other)
-
-
-def test_a_label_for_all_may_be_a_group_of_ones_own():
-    tx = lora_plus(0.1, ratio=2.0, labels="mine", groups={"mine": ParamGroup(rate=0.5)}, base="sgd")
-    assert {part.group for part in tx.init(PARAMS).plan.parts} == {"mine"}
 
 
 def test_a_decay_of_stacked_norms_that_can_not_be_turned_off_is_refused():
