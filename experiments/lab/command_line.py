@@ -5,6 +5,7 @@ import functools
 import inspect
 import io
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from experiments.lab import schema as schemas
 from experiments.lab.backend import BackendError
 from experiments.lab.experiment import Experiment, conduct
 from experiments.lab.folders import Folders
+from experiments.lab.memory import FULL
 from lora_theory.store.files import ResultsError, WriteError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,7 +35,7 @@ CONF = ROOT / "conf"
 C = TypeVar("C")
 
 # How JAX begins to say that memory is full, and that a backend can not be started.
-_JAX_ERRORS = ("RESOURCE_EXHAUSTED", "Unable to initialize backend")
+_JAX_ERRORS = (FULL, "Unable to initialize backend")
 
 
 def main(experiment: Experiment[Any, Any, Any]) -> None:
@@ -106,6 +108,8 @@ def run_command(
 
 def _settle_surroundings() -> None:
     """What the environment should not decide: how errors come, what a terminal can not show."""
+    with contextlib.suppress(ValueError):  # Not in the main thread; then nobody tells it to end.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # As an interrupt: claims end.
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them.
     os.environ.pop("MPLBACKEND", None)  # Figures are written, never shown.
     for stream in (sys.stdout, sys.stderr):

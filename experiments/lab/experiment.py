@@ -4,6 +4,7 @@ An experiment says what is particular to it; `conduct` owns the rest: folders, d
 progress, provenance, replot, what is printed, exit status.
 """
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -17,15 +18,13 @@ from experiments.lab import schema
 from experiments.lab.backend import started
 from experiments.lab.folders import Folders
 from experiments.lab.memory import Need, check_memory
-from experiments.lab.origin import Saved, check_saved, origin_of, remove_pieces
-from experiments.lab.progress import progress
-from experiments.lab.schedule import in_groups, run_all
+from experiments.lab.origin import Saved, check_saved, pieces_of
 from experiments.lab.schema import Role
 from experiments.lab.show import show
+from experiments.lab.work import Slab, Work
+from lora_theory.store.claims import exclusive
 from lora_theory.store.dataset import Results, assemble, damaged
-from lora_theory.store.files import ResultsError, exclusive
 from lora_theory.store.layout import Layout
-from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -178,6 +177,13 @@ class Experiment(Generic[C, P, R]):
         """
         return {}
 
+    def halved(self, piece: P, cfg: C) -> C | None:
+        """The config with which a piece takes half the memory; None if there is none.
+
+        What it changes may round otherwise, and belongs into the piece's arrays.
+        """
+        return None
+
     def group(self, piece: P) -> Hashable:
         """Pieces of one group share a compilation."""
         return None
@@ -206,7 +212,7 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
         SystemExit: a report's status is not 0.
         TypeError, ValueError: a mistake of the experiment, by name.
     """
-    parts = experiment.plan(cfg)
+    parts, slab = experiment.plan(cfg), Slab.of(cfg)
     layouts = _checked(experiment, parts, cfg)
     paths = [folders.results / f"{part.name}{experiment.suffix}" for part in parts]
     replot: bool = cfg.replot  # type: ignore[attr-defined]
@@ -219,21 +225,31 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
     due = [found is None or found.results is None for found in saved]
     sizes = [made.bytes() for made, is_due in zip(layouts, due, strict=True) if is_due and made]
     places.check_room(folders.results, 2 * sum(sizes))  # Pieces, and the file they end in.
+    chosen: Mapping[str, Any] = {}
     if any(due):
-        _, backend = started(experiment, cfg)
+        chosen, backend = started(experiment, cfg)
         if backend == "cpu":  # Of others it is not known how much memory they have.
             check_memory(experiment.memory(cfg))
     places.check_writable(folders)  # Last, for it makes them.
+    work = functools.partial(Work, experiment, cfg=cfg, chosen=chosen)
+    if slab.shared:
+        for part, path, is_due in zip(parts, paths, due, strict=True):
+            if is_due:  # Those of all parts, before any that others are at is waited for.
+                work(part, path=path).pieces(slab, wait=False)
     status = 0
     for part, path, found, is_due in zip(parts, paths, saved, due, strict=True):
         if is_due:
             if found is not None:
                 line = f"note: {places.shown(path)}: computed anew ({found.other})"
                 print(line, file=sys.stderr)
-            compute(experiment, part, cfg, path)
-        status = max(
-            status, _shown(experiment, part, cfg, path, folders, None if is_due else found)
-        )
+            work(part, path=path).complete(slab)
+        here = None if is_due else found
+        shown = functools.partial(_shown, experiment, part, cfg, path, folders, here)
+        if slab.shared and not replot:
+            with exclusive(path):
+                status = max(status, shown(once=True))
+        else:
+            status = max(status, shown())
     if status:
         sys.exit(status)
 
@@ -245,10 +261,22 @@ def _shown(
     path: Path,
     folders: Folders,
     saved: Saved[R] | None,
+    *,
+    once: bool = False,
 ) -> int:
-    """Show a part whose results are on disk; the exit status that its report asks for."""
+    """Show a part whose results are on disk; the exit status that its report asks for.
+
+    Args:
+        experiment, part, cfg, path, folders: what and where.
+        saved: the results, if they have been read.
+        once: whether nothing is shown where somebody has done so since they were computed.
+    """
     origin, other, results = saved or check_saved(experiment, part, cfg, path)
     assert results is not None
+    pieces = pieces_of(experiment, part, cfg, path, origin)
+    if once and not pieces.folder.exists():
+        print(f"{places.shown(path)}: shown by another job")
+        return 0
     if other is not None:
         how = "run without replot=true" if experiment.renews else "delete it"
         print(
@@ -259,7 +287,8 @@ def _shown(
     report = experiment.report(part, results, cfg)
     show(report, path, folders, cfg)
     if other is None:  # Not before: what fails while it draws costs no measurement.
-        remove_pieces(experiment, part, cfg, path, origin)
+        with contextlib.nullcontext() if once else exclusive(path):  # Nobody begins with them now.
+            pieces.remove()
     return report.status
 
 
@@ -281,68 +310,3 @@ def _checked(
         elif kind.keep is Experiment.keep:
             raise TypeError(f"{kind.__name__} needs a method layout, or a method keep of its own")
     return layouts
-
-
-def compute(experiment: Experiment[C, P, R], part: Part[P], cfg: C, path: Path) -> None:
-    """Run the pieces that are not on disk yet, and make the results file of them all.
-
-    Pieces stay; `conduct` removes them when all has been shown.
-    """
-    provenance, ours = origin_of(experiment, part, cfg)
-    store = Pieces(path, provenance)
-    layout = experiment.layout(part, cfg)
-    names = {name: stamped(name, piece) for name, piece in part.pieces.items()}
-    for line in store.foreign():
-        print(f"note: {line}", file=sys.stderr)
-
-    def finished() -> bool:
-        return path.exists() and (not experiment.renews or experiment.origin(path) == ours)
-
-    def attempt(name: str) -> bool:
-        piece = part.pieces[name]
-        check = functools.partial(_check, experiment, part, cfg, layout, piece)
-        arrays: Arrays | None = store.get(names[name], check)
-        if arrays is None and not finished():
-            with store.claimed(names[name]) as mine:
-                if not mine:
-                    return False
-                if (arrays := store.get(names[name], check)) is None:
-                    arrays = experiment.run(piece, cfg)
-                    check(arrays)
-                    store.put(names[name], arrays)
-        advance(experiment.units(piece), experiment.marks(arrays or {}))
-        return True
-
-    groups = in_groups(part.pieces, lambda name: experiment.group(part.pieces[name]))
-    units = sum(map(experiment.units, part.pieces.values()))
-    while True:
-        with progress(f"{experiment.name} {part.name}", units) as advance:
-            run_all(groups, attempt, experiment.workers())
-        with exclusive(path):
-            if finished():
-                return
-            if all(map(store.has, names.values())):
-                readers = {n: functools.partial(_read, store, at) for n, at in names.items()}
-                experiment.keep(part, readers, cfg, path, ours)
-                return
-            # Another run has used the pieces up, and its file is gone: again.
-
-
-def _check(
-    experiment: Experiment[C, P, R],
-    part: Part[P],
-    cfg: C,
-    layout: Layout | None,
-    piece: P,
-    arrays: Arrays,
-) -> None:
-    if layout is not None:
-        layout.fits(arrays)
-    experiment.check(part, arrays, cfg, piece)
-
-
-def _read(store: Pieces, name: str) -> Arrays:
-    arrays = store.get(name)
-    if arrays is None:
-        raise ResultsError(f"{store.folder}: {name} is gone; run again")
-    return arrays

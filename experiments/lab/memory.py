@@ -9,6 +9,7 @@ from typing import NamedTuple
 from experiments.lab.schema import ConfigError
 from experiments.lab.values import in_bytes
 
+FULL = "RESOURCE_EXHAUSTED"  # How JAX begins to say that memory is full.
 _FLOAT = 4  # Bytes of a float32.
 _SHARE = 0.9  # Of what is available; the rest is for all that is not counted.
 
@@ -50,6 +51,18 @@ def check_memory(needs: Sequence[Need]) -> None:
     field, size = max(most.sides, key=lambda side: side[1])
     taken = f"{most.what} would take {in_bytes(most.bytes)} of the {in_bytes(there)} available"
     raise ConfigError(field, f"must fit in memory: {taken}", size)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory is full: JAX's, of a device, or Python's.
+
+    >>> ran_out(MemoryError()), ran_out(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+    (True, True)
+    >>> ran_out(RuntimeError("INTERNAL: something else"))
+    False
+    """
+    full = isinstance(error, RuntimeError) and str(error).startswith(FULL)
+    return isinstance(error, MemoryError) or full
 
 
 def available(meminfo: Path = Path("/proc/meminfo")) -> int | None:

@@ -1,11 +1,10 @@
 """Whose results are: what decides them now, and in what saved ones differ from that."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from experiments.lab import schema
-from experiments.lab.backend import started
 from experiments.lab.schema import Role, flatten
 from lora_theory.store.code import code_digest
 from lora_theory.store.files import ResultsError
@@ -39,19 +38,41 @@ class Saved(NamedTuple, Generic[R]):
     results: R | None
 
 
-def origin_of(
-    experiment: "AnyExperiment", part: "Part[Any]", cfg: Any
-) -> tuple[Provenance, Provenance]:
-    """What decides a part's pieces, and what its results; starts the backend, which belongs to it.
+class Origins(NamedTuple):
+    """What decides a part's pieces, and what its results.
 
-    Raises:
-        BackendError: it can not be started.
+    Pieces have the config as it was asked: what the machine decides is decided once for all of
+    them, by whoever comes first, and stands with the results.
     """
-    chosen, backend = started(experiment, cfg)
-    config = _merged(experiment.science(cfg) | dict(part.config), chosen)
-    versions = library_versions() | {"backend": backend}
+
+    pieces: Provenance
+    results: Provenance
+
+
+def origins_of(
+    experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, chosen: Mapping[str, Any]
+) -> Origins:
+    """What decides a part; the backend, which belongs to it, has been started.
+
+    Args:
+        experiment: whose part it is.
+        part: the part.
+        cfg: the config as it was asked.
+        chosen: what the machine decides.
+    """
+    import jax
+
+    versions = library_versions() | {"backend": jax.default_backend()}
+    asked = _asked(experiment, part, cfg)
     run, keep = (code_of(experiment, part, cfg, entries) for entries in (_RUN, _KEEP))
-    return Provenance(config, versions, run), Provenance(config, versions, keep)
+    config = experiment.science(cfg) | dict(part.config)
+    return Origins(
+        Provenance(asked, versions, run), Provenance(_merged(config, chosen), versions, keep)
+    )
+
+
+def _asked(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any) -> dict[str, Any]:
+    return experiment.science(cfg, settled=False) | dict(part.config)
 
 
 def check_saved(experiment: "Experiment[C, P, R]", part: "Part[P]", cfg: C, path: Path) -> Saved[R]:
@@ -66,7 +87,7 @@ def check_saved(experiment: "Experiment[C, P, R]", part: "Part[P]", cfg: C, path
             f"{path}: written by version 0.1.0, which lora_theory.Results.load reads; move it or "
             "change out"
         )
-    asked = flatten(experiment.science(cfg, settled=False) | dict(part.config))
+    asked = flatten(_asked(experiment, part, cfg))
     if (found := difference(asked, _comparable(experiment, cfg, asked, origin))) is not None:
         key, wanted, saved = found
         raise ResultsError(
@@ -80,11 +101,12 @@ def check_saved(experiment: "Experiment[C, P, R]", part: "Part[P]", cfg: C, path
     return Saved(origin, other, None if due else experiment.open(part, cfg, path))
 
 
-def remove_pieces(
+def pieces_of(
     experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Path, origin: Provenance
-) -> None:
-    """Remove the pieces that results of the present provenance were made of, if any are left."""
-    Pieces(path, origin._replace(code=code_of(experiment, part, cfg, _RUN))).remove()
+) -> Pieces:
+    """The pieces that results of the present provenance were made of, if any are left."""
+    asked, code = _asked(experiment, part, cfg), code_of(experiment, part, cfg, _RUN)
+    return Pieces(path, Provenance(asked, origin.versions, code))
 
 
 def _comparable(
@@ -113,7 +135,7 @@ def code_of(
     )
 
 
-def _merged(config: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def _merged(config: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Nested data with some values replaced or added."""
     merged = dict(config)
     for key, value in more.items():

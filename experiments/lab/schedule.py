@@ -22,13 +22,16 @@ def in_groups(pieces: Iterable[P], group: Callable[[P], Hashable]) -> list[list[
     return list(groups.values())
 
 
-def run_all(groups: Sequence[list[P]], attempt: Callable[[P], bool], workers: int) -> None:
+def run_all(
+    groups: Sequence[list[P]], attempt: Callable[[P], bool], workers: int, *, wait: bool = True
+) -> None:
     """Attempt every piece until it is done; groups side by side, within a group in order.
 
     Args:
         groups: pieces of one group share a compilation and follow each other.
         attempt: does a piece and says True, or says False: somebody else is at it.
         workers: threads; 1 runs in this one.
+        wait: whether to come back to what somebody else is at.
     """
 
     failed = threading.Event()  # Then the others end after the piece they are at.
@@ -45,6 +48,8 @@ def run_all(groups: Sequence[list[P]], attempt: Callable[[P], bool], workers: in
     def work(group: list[P]) -> None:
         while group:
             group = [piece for piece in group if not tried(piece)]
+            if not wait:
+                return
             if group:
                 time.sleep(_PATIENCE)
 

@@ -73,14 +73,14 @@ def drawing(rule: Rule | None = None) -> Any:
     return _field(Role.DRAWING, rule)
 
 
-def layout(rule: Rule | None = None) -> Any:
+def layout(rule: Rule | None = None, *, default: Any = dataclasses.MISSING) -> Any:
     """A field that lays work on the machine and changes no bit."""
-    return _field(Role.LAYOUT, rule)
+    return _field(Role.LAYOUT, rule, default)
 
 
-def place(rule: Rule | None = None) -> Any:
+def place(rule: Rule | None = None, *, default: Any = dataclasses.MISSING) -> Any:
     """A field that says where things go, or whether to compute."""
-    return _field(Role.PLACE, rule)
+    return _field(Role.PLACE, rule, default)
 
 
 def part(rule: Rule | None = None) -> Any:
@@ -200,10 +200,23 @@ def _seeds(given: Any) -> Seeds:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Common:
-    """The fields of every experiment."""
+    """The fields of every experiment.
+
+    Attributes:
+        out: folder for results and figures; None for the repository, or runs/<what differs>.
+        replot: only draw, from saved results.
+        plan: only say what a run would take; nothing is started.
+        status: only say how far it is, whoever works on it.
+        jobs: how many processes share the work; the last one to end makes figures.
+        slab: where this one of them begins, from 0; None outside of such a share.
+    """
 
     out: str | None = place(folder())
     replot: bool = place()
+    plan: bool = place(default=False)
+    status: bool = place(default=False)
+    jobs: int = layout(integer(1, 10**4), default=1)
+    slab: int | None = layout(optional(integer(0, 10**4 - 1)), default=None)
 
 
 def roles(schema: type, path: str = "") -> dict[str, Role]:
@@ -279,6 +292,27 @@ def having(record: Any, role: Role, *, settled: bool = True) -> dict[str, Any]:
         ):
             found[field.name] = plain(value)
     return found
+
+
+def filled(record: T, chosen: Mapping[str, Any]) -> T:
+    """A built config whose nulls are what the machine has decided, where it has.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Engine:
+    ...     policy: str | None = science(optional(one_of("cores", "batch")))
+    >>> filled(Engine(policy=None), {"policy": "cores", "more": 1})
+    Engine(policy='cores')
+    >>> filled(Engine(policy="batch"), {"policy": "cores"})
+    Engine(policy='batch')
+    """
+    values = {}
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        value, given = getattr(record, field.name), chosen.get(field.name)
+        if dataclasses.is_dataclass(value) and isinstance(given, Mapping):
+            values[field.name] = filled(value, given)
+        elif value is None and given is not None:
+            values[field.name] = given
+    return dataclasses.replace(record, **values) if values else record  # type: ignore[type-var]
 
 
 def plain(value: Any) -> Any:

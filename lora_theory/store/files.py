@@ -1,13 +1,9 @@
-"""Files that appear whole or not at all, and a lock that ends with its process."""
+"""Files that appear whole or not at all."""
 
 import contextlib
-import errno
-import fcntl
-import glob
 import json
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -79,8 +75,12 @@ def cut(text: str, size: int) -> str:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | Path, *, folder: bool = True) -> Iterator[IO[bytes]]:
     """A file to write in place of `path`: it appears whole, on success, or not at all.
+
+    Args:
+        path: of the file.
+        folder: whether its folder is made if it is not there.
 
     Raises:
         WriteError: the folder can not be written or the disk is full; nothing is left behind.
@@ -94,7 +94,8 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
             with os.fdopen(handle, "w+b") as file:
@@ -132,49 +133,6 @@ def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
     lines = [",".join(columns)]
     lines += [",".join(str(v) for v in row) for row in zip(*columns.values(), strict=True)]
     write_text(path, "\n".join(lines) + "\n")
-
-
-@contextlib.contextmanager
-def exclusive(path: str | Path) -> Iterator[None]:
-    """Hold the lock of a results file; a second run waits. The lock ends with its process.
-
-    Raises:
-        WriteError: the lock can not be made, or is no file.
-    """
-    path = Path(path)
-    with lock_file(path.parent / f".{path.name}.lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"note: another run is writing {path}; waiting for it", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        # Whoever holds the lock is the only writer: what is left here was left by a kill.
-        for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            with contextlib.suppress(OSError):  # A folder is not ours.
-                stale.unlink()
-        yield
-
-
-@contextlib.contextmanager
-def lock_file(path: Path) -> Iterator[int]:
-    """A file to be locked, made with its folder if need be; never through a link, nothing is cut.
-
-    Raises:
-        WriteError: it can not be made, or is no file.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink():
-            raise OSError(errno.ELOOP, "must be a file of its own (got a link)", str(path))
-        handle = os.open(path, flags, 0o666)
-    try:
-        if (kind := kind_of(handle)) != "a file":
-            said = f"must be a file of its own (got {kind})"
-            raise WriteError(errno.EINVAL, said, str(path))
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _umask() -> int:

@@ -6,7 +6,6 @@ code) share a folder whose name has its digest; those of another are never taken
 """
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import shutil
@@ -17,19 +16,23 @@ from typing import Any
 
 import numpy as np
 
+from lora_theory.store.claims import Claims, exclusive, is_held
 from lora_theory.store.files import (
     ResultsError,
     atomic_write,
     cut,
-    lock_file,
     plain,
     write_json,
+    writing,
 )
 from lora_theory.store.npz import read_npz
 from lora_theory.store.provenance import Provenance
 from lora_theory.store.reading import read_json, regular
 
 _RECORD = "provenance.json"
+_UNKNOWN = "of unknown provenance"
+_CHOSEN = "chosen.json"
+_HALVED = ".halved"
 
 
 class Pieces:
@@ -42,6 +45,7 @@ class Pieces:
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.npz"
     >>> pieces = Pieces(path, Provenance({"seeds": [0]}, {"numpy": "2.0"}, "code"))
+    >>> pieces.make()
     >>> pieces.put("seed 0", {"loss": np.ones(2)})
     >>> pieces.get("seed 0")["loss"].tolist(), pieces.get("seed 1")
     ([1.0, 1.0], None)
@@ -52,6 +56,52 @@ class Pieces:
         self.provenance = provenance
         self._beside = f".{path.name}.pieces-"
         self.folder = path.parent / f"{self._beside}{provenance.digest}"
+        self._claims = Claims()
+
+    def make(self) -> None:
+        """Make the folder, with a record of whose pieces they are.
+
+        Once, before the first piece: a shared folder that has gone since is not made again on
+        whatever disk lies below.
+
+        Raises:
+            WriteError: it can not be made.
+        """
+        record = self.folder / _RECORD
+        if not record.exists():
+            write_json(record, self.provenance._asdict())
+
+    def settled(self, chosen: dict[str, Any]) -> dict[str, Any]:
+        """What the machine decides, as the first process that came here decided it.
+
+        Raises:
+            WriteError: it can not be recorded.
+            ResultsError: the record can not be read.
+        """
+        record = self.folder / _CHOSEN
+        with exclusive(record):
+            if not record.exists():
+                write_json(record, chosen)
+            try:
+                found = read_json(record)
+            except ValueError:
+                raise ResultsError(f"{record}: damaged; delete {self.folder}") from None
+        return found if isinstance(found, dict) else chosen
+
+    def halvings(self, key: str) -> int:
+        """How often work of a kind had to be halved to fit in memory, by anybody."""
+        counts = [int(f.name.rpartition(_HALVED)[2]) for f in self.folder.glob(f"{key}{_HALVED}*")]
+        return max(counts, default=0)
+
+    def halve(self, key: str, count: int) -> None:
+        """Say that work of a kind had to be halved so often.
+
+        Raises:
+            WriteError: it can not be written.
+        """
+        file = self.folder / f"{key}{_HALVED}{count}"
+        with writing(file):
+            file.touch()
 
     def has(self, name: str) -> bool:
         """Whether the piece is on disk; whether it is whole, `get` finds out."""
@@ -90,33 +140,23 @@ class Pieces:
 
         Raises:
             ValueError: an array of a type that could not be read again.
-            WriteError: the folder can not be written or the disk is full.
+            WriteError: the folder is not there or can not be written, or the disk is full.
         """
         for key, array in arrays.items():
             if not plain(np.asarray(array).dtype):
                 raise ValueError(f"{key}: of type {np.asarray(array).dtype}, which is not kept")
-        record = self.folder / _RECORD
-        if not record.exists():
-            write_json(record, self.provenance._asdict())
-        with atomic_write(self._file(name)) as file:
+        with atomic_write(self._file(name), folder=False) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
-        """Whether this process is the one to compute a piece now.
+        """Whether this process is the one to compute a piece now; see `store.claims`.
 
-        Only a courtesy, so that two runs share the work: the claim of a dead process ends with
-        it, and where the file system knows no locks everybody computes, to the same bits.
+        Raises:
+            WriteError: the claim can not be made, as where the folder is gone.
         """
-        with lock_file(self._claim(name)) as claim:
-            try:
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:
-                pass
-            yield True
+        with self._claims.held(self._claim(name)) as mine:
+            yield mine
 
     def remove(self) -> None:
         """Remove all pieces of this provenance."""
@@ -135,9 +175,13 @@ class Pieces:
             record = read_json(folder / _RECORD)
             why = self.provenance.difference(Provenance.of(record))
         except (FileNotFoundError, ValueError):
-            why = "of unknown provenance"
+            why = _UNKNOWN
         except ResultsError:  # What can not be read may be somebody's.
-            return "of unknown provenance: not resumed"
+            return f"{_UNKNOWN}: not resumed"
+        if why and any(map(is_held, folder.glob("*.claim*"))):
+            return f"{why}: not resumed; another run may be at work there"
+        if why and why != _UNKNOWN and not any(folder.glob("*.npz")):
+            return None  # There is nothing to free.
         return why and f"{why}: not resumed; delete it to free its space"
 
     def _file(self, name: str) -> Path:

@@ -1,9 +1,7 @@
 """Pieces: each a file of its own, of one provenance, written by anybody, never taken up damaged."""
 
 import os
-import signal
-import subprocess
-import sys
+import shutil
 
 import numpy as np
 import pytest
@@ -11,15 +9,17 @@ from damage import NO_FILES, no_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_theory.store.files import ResultsError
+from lora_theory.store.files import ResultsError, WriteError
 from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance
 
 OURS = Provenance({"seeds": 3, "grid": {"points": 4}}, {"jax": "0.10"}, "code")
 
 
-def pieces(tmp_path, provenance=OURS):
-    return Pieces(tmp_path / "mse.npz", provenance)
+def pieces(tmp_path, provenance=OURS, name="mse.npz"):
+    store = Pieces(tmp_path / name, provenance)
+    store.make()
+    return store
 
 
 def test_a_piece_comes_back_as_it_was(tmp_path):
@@ -53,7 +53,6 @@ def test_a_damaged_piece_is_removed_and_said(tmp_path, capsys):
 
 def test_a_pickle_is_not_loaded(tmp_path):
     store = pieces(tmp_path)
-    store.folder.mkdir()
     np.savez(store.folder / "seed=0.npz", loss=np.array([{}], dtype=object))
     assert store.get("seed=0") is None
 
@@ -61,7 +60,6 @@ def test_a_pickle_is_not_loaded(tmp_path):
 @pytest.mark.parametrize("kind", NO_FILES)
 def test_what_can_not_be_read_in_the_place_of_a_piece_is_refused_and_stays(kind, tmp_path):
     store = pieces(tmp_path)
-    store.folder.mkdir()
     no_file(kind, store.folder / "seed=0.npz")
     with pytest.raises(ResultsError, match=rf"seed=0\.npz: can not be read \({kind}"):
         store.get("seed=0")
@@ -133,11 +131,14 @@ def test_pieces_of_another_provenance_are_not_seen_and_it_is_said_why(why, tmp_p
     assert not store.has("seed=0")
     (line,) = store.foreign()
     assert line.endswith(f": {why}: not resumed; delete it to free its space")
-    assert pieces(tmp_path, OTHERS[why]).foreign() == []
+    assert pieces(tmp_path, OTHERS[why]).foreign() == []  # A folder without pieces costs nobody.
+    with pieces(tmp_path, OTHERS[why]).claimed("seed=1"):
+        (line,) = store.foreign()
+    assert line.endswith(f": {why}: not resumed; another run may be at work there")
 
 
 def test_of_another_results_file_nothing_is_said(tmp_path):
-    Pieces(tmp_path / "other.npz", OURS).put("seed=0", {"loss": np.ones(3)})
+    pieces(tmp_path, name="other.npz").put("seed=0", {"loss": np.ones(3)})
     pieces(tmp_path).put("seed=1", {"loss": np.ones(3)})
     assert pieces(tmp_path).foreign() == []
 
@@ -150,7 +151,7 @@ def test_pieces_without_a_record_are_of_unknown_provenance(tmp_path):
 
 def test_a_results_file_with_a_name_that_is_a_pattern_finds_its_own_pieces(tmp_path):
     ours, theirs = (
-        Pieces(tmp_path / "[a].npz", provenance) for provenance in (OURS, OURS._replace(code="b"))
+        pieces(tmp_path, provenance, "[a].npz") for provenance in (OURS, OURS._replace(code="b"))
     )
     theirs.put("seed=0", {"loss": np.ones(3)})
     assert len(ours.foreign()) == 1
@@ -185,6 +186,43 @@ def test_removing_leaves_pieces_of_others(tmp_path):
     assert theirs.has("seed=0")
 
 
+def test_a_folder_that_has_gone_is_not_made_again(tmp_path):
+    """The disk that several machines share may have been taken away, and another lie below."""
+    store = pieces(tmp_path)
+    shutil.rmtree(store.folder)
+    with pytest.raises(WriteError, match="No such file"):
+        store.put("seed=0", {"loss": np.ones(3)})
+    with pytest.raises(WriteError, match="No such file"), store.claimed("seed=0"):
+        pass
+    assert not store.folder.exists()
+
+
+def test_one_claims_a_piece(tmp_path):
+    store = pieces(tmp_path)
+    with store.claimed("seed=0") as mine, pieces(tmp_path).claimed("seed=0") as too:
+        assert (mine, too) == (True, False)
+    with store.claimed("seed=0") as mine, pieces(tmp_path).claimed("seed=1") as too:
+        assert (mine, too) == (True, True)
+
+
+def test_what_the_machine_decides_is_decided_once(tmp_path):
+    first, second = pieces(tmp_path), pieces(tmp_path)
+    assert first.settled({"engine": {"batch_bytes": 2**30}}) == {"engine": {"batch_bytes": 2**30}}
+    assert second.settled({"engine": {"batch_bytes": 2**31}}) == {"engine": {"batch_bytes": 2**30}}
+    (first.folder / "chosen.json").write_text("{")
+    with pytest.raises(ResultsError, match=r"chosen\.json: damaged"):
+        second.settled({})
+
+
+def test_what_had_to_be_halved_stays_so_for_everybody(tmp_path):
+    first, second = pieces(tmp_path), pieces(tmp_path)
+    assert first.halvings("n=64") == 0
+    for count in (1, 2):
+        first.halve("n=64", count)
+    second.halve("n=64", 1)
+    assert (second.halvings("n=64"), second.halvings("n=128")) == (2, 0)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(names=st.lists(st.text(min_size=1, max_size=400), min_size=2, max_size=2, unique=True))
 def test_different_names_are_different_files_that_a_file_system_can_bear(names, tmp_path_factory):
@@ -194,40 +232,3 @@ def test_different_names_are_different_files_that_a_file_system_can_bear(names, 
     for file in files:
         assert file.parent == store.folder
         assert len(file.name.encode()) <= 255
-
-
-CLAIMER = """
-import sys, time
-from lora_theory.store.pieces import Pieces
-from lora_theory.store.provenance import Provenance
-with Pieces(sys.argv[1], Provenance({}, {}, "")).claimed("seed=0") as mine:
-    print(mine, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_claim_holds_against_others_and_ends_with_its_process(tmp_path, environment):
-    path = tmp_path / "mse.npz"
-    store = Pieces(path, Provenance({}, {}, ""))
-    start = [sys.executable, "-c", CLAIMER, str(path)]
-    other = subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout.readline() == "True\n"
-        with store.claimed("seed=0") as mine, store.claimed("seed=1") as free:
-            assert (mine, free) == (False, True)
-        other.send_signal(signal.SIGKILL)
-        other.wait()
-        with store.claimed("seed=0") as mine:
-            assert mine
-    finally:
-        other.kill()
-        other.communicate()
-
-
-def test_where_the_file_system_knows_no_locks_everybody_computes(tmp_path, monkeypatch):
-    def unknown(file, operation):
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr("lora_theory.store.pieces.fcntl.flock", unknown)
-    with pieces(tmp_path).claimed("seed=0") as mine, pieces(tmp_path).claimed("seed=0") as too:
-        assert (mine, too) == (True, True)

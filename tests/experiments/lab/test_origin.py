@@ -10,7 +10,7 @@ import study.sums
 from study.sums import Sums, SumsConfig
 
 from experiments.lab import experiment as lab
-from experiments.lab import origin, schema
+from experiments.lab import origin, schema, work
 from experiments.lab.backend import BackendError
 from experiments.lab.command_line import load
 from experiments.lab.experiment import Part, conduct
@@ -104,9 +104,12 @@ def test_pieces_stay_until_everything_is_shown(folders, code):
 def test_pieces_that_a_kill_left_beside_the_finished_file_are_removed(folders, code):
     conduct(Sums(), config("signs=plus"), folders)
     saved = Results.load(folders.results / "plus.npz").provenance
-    Pieces(folders.results / "plus.npz", saved).put("seed=0", {"total": np.ones(1)})
-    other = saved._replace(code="other")
-    Pieces(folders.results / "plus.npz", other).put("seed=1", {"total": np.ones(1)})
+    path, cfg = folders.results / "plus.npz", config("signs=plus")
+    ours = origin.pieces_of(Sums(), Sums().plan(cfg)[0], cfg, path, saved)
+    other = Pieces(path, saved._replace(code="other"))
+    for store, name in ((ours, "seed=0"), (other, "seed=1")):
+        store.make()
+        store.put(name, {"total": np.ones(1)})
     conduct(Sums(), config("signs=plus"), folders)
     assert pieces(folders.results) == ["seed=1.npz"]  # Somebody's hours.
 
@@ -121,13 +124,13 @@ def test_a_run_that_waited_for_another_uses_what_that_one_made(folders, code, mo
         def keep(self, *arguments):
             kept.append(arguments)
 
-    original = lab.exclusive
+    original = work.exclusive
 
-    def exclusive(path):
+    def exclusive(path, **options):
         (folders.results / "kept").rename(folders.results / "plus.npz")
-        return original(path)
+        return original(path, **options)
 
-    monkeypatch.setattr(lab, "exclusive", exclusive)
+    monkeypatch.setattr(work, "exclusive", exclusive)
     conduct(Late(), config("signs=plus"), folders)
     assert (kept, first.ran, pieces(folders.results)) == ([], [], [])
 

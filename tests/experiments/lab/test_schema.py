@@ -78,6 +78,10 @@ def test_roles_are_those_of_the_fields():
         "dpi": Role.DRAWING,
         "out": Role.PLACE,
         "replot": Role.PLACE,
+        "plan": Role.PLACE,
+        "status": Role.PLACE,
+        "jobs": Role.LAYOUT,
+        "slab": Role.LAYOUT,
     }
 
 
@@ -208,7 +212,8 @@ def test_what_has_a_role_is_plain_data_that_json_gives_back():
     }
     assert json.loads(json.dumps(science_of)) == science_of
     assert having(changed(), Role.SCIENCE, settled=False)["inner"] == {"points": 3}
-    assert having(changed(), Role.LAYOUT) == {"inner": {"chunk": 2}}
+    layout_of = {"inner": {"chunk": 2}, "jobs": 1, "slab": None}
+    assert having(changed(), Role.LAYOUT) == layout_of
 
 
 BAD = {

@@ -11,7 +11,8 @@ from experiments.fig2 import Fig2
 from experiments.lab.command_line import load
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
-from experiments.lab.origin import check_saved
+from experiments.lab.origin import Origins, check_saved
+from experiments.lab.work import Slab, Work
 from experiments.landscape.experiment import LandscapeConfig, Piece
 from lora_theory.store.dataset import assemble
 from lora_theory.store.files import ResultsError
@@ -170,13 +171,13 @@ def test_a_piece_that_no_run_gives_is_computed_again(
     }
     monkeypatch.setattr(Fig2, "run", lambda *arguments: good)
     monkeypatch.setattr(Fig2, "start", lambda *arguments: {})
-    monkeypatch.setattr("experiments.lab.experiment.origin_of", lambda *arguments: (OURS, OURS))
-    from experiments.lab.experiment import compute
-
+    origins = Origins(OURS, OURS)
+    monkeypatch.setattr("experiments.lab.work.origins_of", lambda *arguments: origins)
     store = Pieces(tmp_path / "mse.npz", OURS)
     piece = stamped("seed=0,cells=0-9", Piece("mse", 0, 0, 9))
+    store.make()
     store.put(piece, good | {name: value})
-    compute(Fig2(), PART, CFG, tmp_path / "mse.npz")
+    Work(Fig2(), PART, CFG, tmp_path / "mse.npz", {}).complete(Slab(0, 1))
     assert f"damaged, computed again ({said}" in capsys.readouterr().err
     results = check_saved(Fig2(), PART, CFG, tmp_path / "mse.npz").results
     assert (results.train_loss == 1).all()
