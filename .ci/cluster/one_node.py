@@ -18,9 +18,9 @@ from pathlib import Path
 DAEMONS = ("munged", "slurmctld", "slurmd")
 # Debian installs daemons where only root's PATH looks.
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-# Over at once: a time limit, a stop and a requeue take seconds here, not minutes. A requeued job is
-# held off for `cred_expire` seconds: 120 where it is not set or below 5. Whoever does not have the key
-# is refused: only NoInAddrAny would bind to loopback, and it asks what the machine's name resolves to.
+# A stop and a requeue take seconds here, not minutes: a requeued job is held off for `cred_expire`
+# seconds (120 if that is 1). Time limits are looked at every 30 seconds, as on all clusters. The
+# ports listen on all addresses, and refuse whoever does not have the key of munge.
 CONF = """\
 ClusterName=one
 SlurmctldHost=localhost
