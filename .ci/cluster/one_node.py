@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-DAEMONS = ("munged", "slurmctld", "slurmd")
+PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 # Debian installs daemons where only root's PATH looks.
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 # A stop and a requeue take seconds here, not minutes: a requeued job is held off for `cred_expire`
@@ -119,8 +119,8 @@ def until(true: Callable, timeout_s: float, otherwise: Callable[[], str]):
 
 
 def missing() -> list[str]:
-    """Which daemons are not installed."""
-    return [name for name in DAEMONS if shutil.which(name, path=PATH) is None]
+    """Which programs are not installed."""
+    return [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
 
 
 @contextmanager

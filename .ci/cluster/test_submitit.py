@@ -16,13 +16,16 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def executor(slurm, tmp_path, monkeypatch):
-    """executor(max_num_timeout): jobs of a minute; they import what this folder holds."""
+    """executor(max_num_timeout): jobs of a minute; they import what this folder holds.
+
+    submitit makes a folder named by `%j` after the job is sent; one that starts before fails.
+    """
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     # How long submitit looks for a result after it has heard that there will be none.
     monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 1)
 
     def make(max_num_timeout=0):
-        made = submitit.SlurmExecutor(tmp_path / "%j", max_num_timeout=max_num_timeout)
+        made = submitit.SlurmExecutor(tmp_path / "jobs", max_num_timeout=max_num_timeout)
         made.update_parameters(time=1, mem="256MB", signal_delay_s=10)
         return made
 
@@ -93,6 +96,7 @@ def launch(folder, *overrides):
     command += [
         "hydra.launcher.mem_gb=1",
         "hydra.launcher.timeout_min=1",
+        "hydra.launcher.submitit_folder=${hydra.sweep.dir}/.submitit",
         f"hydra.sweep.dir={folder}",
     ]
     return subprocess.run(
