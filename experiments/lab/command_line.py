@@ -8,34 +8,32 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.lab import arguments as typed
 from experiments.lab import folders as places
+from experiments.lab import launching
 from experiments.lab import schema as schemas
-from experiments.lab.backend import BackendError
+from experiments.lab.errors import ConfError, one_line_errors
 from experiments.lab.experiment import Experiment, conduct
 from experiments.lab.folders import Folders
-from experiments.lab.memory import FULL
-from lora_theory.store.files import ResultsError, WriteError
+from experiments.lab.jobs import Task
+from experiments.lab.multirun import Multirun
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONF = ROOT / "conf"
 C = TypeVar("C")
-
-# How JAX begins to say that memory is full, and that a backend can not be started.
-_JAX_ERRORS = (FULL, "Unable to initialize backend")
+# What a process is told to end by: by anybody, and by Slurm some time before its limit.
+_ENDING = (signal.SIGTERM, signal.SIGUSR2)
 
 
 def main(experiment: Experiment[Any, Any, Any]) -> None:
@@ -48,10 +46,6 @@ def main(experiment: Experiment[Any, Any, Any]) -> None:
     """
     run = functools.partial(conduct, experiment)
     run_command(experiment.name, experiment.schema, run, _conf_of(experiment))
-
-
-class ConfError(Exception):
-    """A file of `conf/` that is not there or that can not be read, by name."""
 
 
 def _conf_of(experiment: Experiment[Any, Any, Any]) -> Path:
@@ -69,36 +63,51 @@ def run_command(
 ) -> None:
     """Run `command` with the config `name`; exit status 2 and one line on any user error."""
     _settle_surroundings()
-    composed = False
-
-    @hydra.main(version_base="1.3", config_path=str(conf), config_name=name)
-    def entry(cfg: DictConfig) -> None:
-        nonlocal composed
-        composed = True
-        with _one_line_errors():  # Here as well: Hydra would print what passes through it.
-            command(_built(schema, cfg), _folders(name, schema, cfg, defaults, conf.parent))
-
-    several = False
-    with _one_line_errors(), tempfile.TemporaryDirectory() as scratch:
-        defaults = _defaults(name, conf)
+    command_line = _command_line()
+    with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
+        defaults, roles = _defaults(name, conf), schemas.roles(schema)
         flags, overrides = typed.split(sys.argv[1:])
+        multirun: Multirun | None = None
+        composed = False
+
+        def run(cfg: DictConfig) -> None:
+            nonlocal composed
+            composed = True
+            with one_line_errors():  # Here as well: Hydra would print what passes through it.
+                asked, many = _plain(cfg, resolve=False), multirun is not None and multirun.many
+                where = places.folders(
+                    name, roles, defaults, asked, root=conf.parent, out=cfg.out, one_of_many=many
+                )
+                command(_built(schema, cfg), where)
+
         try:
             given = typed.parsed(overrides)
-            mode = typed.says(given, "hydra.mode")
-            several = bool(typed.MULTIRUN & {*flags}) or mode == "MULTIRUN"
-            if several:
-                for job in typed.jobs(given):  # A wrong one is refused before the first one runs.
-                    load(name, schema, job, conf)
+            compose = functools.partial(_compose, name, conf=conf, with_hydra=True)
+            multirun = Multirun.of(given, flags, roles, compose)
             more = _search_path(conf)
-            if typed.says(given, "hydra.sweep.dir") is None:  # Hydra writes into it.
-                more.append(f"hydra.sweep.dir={scratch}")
+            sweep = Path(scratch)
+            if multirun is not None:
+                # A wrong job is refused before the first one runs.
+                for job in multirun.jobs if multirun.many else multirun.jobs[:1]:
+                    load(name, schema, job, conf)
+                if str(multirun.config.sweep.dir) == ".":  # Hydra writes into it.
+                    more.append(f"hydra.sweep.dir={scratch}")
+                else:
+                    sweep = Path(str(multirun.config.sweep.dir))
+                    more.append(f"hydra.sweep.dir='{sweep}'")
+                if multirun.elsewhere:
+                    launching.prepare(multirun.config)
             # Of Hydra itself it speaks without any experiment.
             own = [] if "--hydra-help" in flags else overrides
             sys.argv[1:] = [*own, *more, *flags]
-            entry()
+            several = ["-m"] if multirun is not None and multirun.many else []
+            task = Task(run, command_line, several)
+            entry = hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)
+            with contextlib.nullcontext() if multirun is None else multirun.running(sweep):
+                entry()
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             # A job that ran elsewhere may end in any ValueError of its own.
-            if composed or (several and isinstance(error, ValueError)):
+            if composed or (multirun is not None and isinstance(error, ValueError)):
                 raise
             known = schemas.flatten(defaults)
             options = functools.partial(_options, conf=conf)
@@ -106,15 +115,29 @@ def run_command(
         sys.stdout.flush()  # Here, where a reader who has gone is known.
 
 
+def _command_line() -> list[str]:
+    """How this process was started, without what was typed behind: `python -m experiments.fig2`."""
+    whole = sys.orig_argv
+    return [sys.executable, *whole[1 : len(whole) - len(sys.argv[1:])]]
+
+
 def _settle_surroundings() -> None:
     """What the environment should not decide: how errors come, what a terminal can not show."""
     with contextlib.suppress(ValueError):  # Not in the main thread; then nobody tells it to end.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # As an interrupt: claims end.
+        for number in _ENDING:
+            signal.signal(number, _interrupt)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them.
     os.environ.pop("MPLBACKEND", None)  # Figures are written, never shown.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """End as at Ctrl-C, so that claims are given back; and let nothing come between."""
+    for other in _ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def load(name: str, schema: type[C], overrides: list[str] | None = None, conf: Path = CONF) -> C:
@@ -133,30 +156,18 @@ def _built(schema: type[C], cfg: DictConfig) -> C:
         raise schemas.ConfigError(error.field, error.allowed, text) from None
 
 
-def _folders(
-    name: str, schema: type, cfg: DictConfig, defaults: dict[str, Any], root: Path
-) -> Folders:
-    return places.folders(
-        name,
-        schemas.roles(schema),
-        defaults,
-        _plain(cfg, resolve=False),
-        root=root,
-        out=cfg.out,
-        one_of_many=HydraConfig.get().mode == RunMode.MULTIRUN,
-    )
-
-
 def _search_path(conf: Path) -> list[str]:
     return [] if conf == CONF else [f"hydra.searchpath=[file://{CONF}]"]
 
 
-def _compose(name: str, overrides: list[str] | None, conf: Path) -> DictConfig:
+def _compose(
+    name: str, overrides: list[str] | None, conf: Path, *, with_hydra: bool = False
+) -> DictConfig:
     overrides = [*(overrides or ()), *_search_path(conf)]
     if GlobalHydra.instance().is_initialized():  # Inside a run of `main`.
-        return hydra.compose(name, overrides=overrides)
+        return hydra.compose(name, overrides=overrides, return_hydra_config=with_hydra)
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        return hydra.compose(name, overrides=overrides)
+        return hydra.compose(name, overrides=overrides, return_hydra_config=with_hydra)
 
 
 def _plain(composed: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
@@ -185,35 +196,6 @@ def _defaults(name: str, conf: Path) -> dict[str, Any]:
     except Exception as error:  # Of YAML, OmegaConf or Hydra, a dozen kinds.
         said = " ".join(str(error).split())
         raise ConfError(f"{path}: can not be read: {said[:300]}") from None
-
-
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except (schemas.ConfigError, ConfError, ResultsError, BackendError) as error:
-        _stop(str(error))
-    except OmegaConfBaseException as error:
-        _stop(f"{error.full_key or 'overrides'}: {str(error).splitlines()[0]}")
-    except WriteError as error:
-        _stop(f"out: {error.strerror}: {error.filename}")
-    except BrokenPipeError:  # Whoever read what is printed has gone, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except MemoryError as error:
-        _stop(f"out of memory: {error}; try fewer or smaller pieces")
-    except RuntimeError as error:
-        if not str(error).startswith(_JAX_ERRORS):
-            raise
-        _stop(f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from what was finished", file=sys.stderr)
-        sys.exit(130)
-
-
-def _stop(line: str) -> None:
-    print("error:", " ".join(line.splitlines()), file=sys.stderr)
-    sys.exit(2)
 
 
 def _options(group: str, conf: Path) -> list[str]:

@@ -1,7 +1,9 @@
 """Work that several processes share: the same bytes whoever dies, nothing done twice, or lost."""
 
 import hashlib
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -123,13 +125,15 @@ def test_one_whose_folder_is_taken_away_says_so_and_makes_no_other(start, tmp_pa
     assert start(0).ended()[0] == 0
 
 
-def test_one_that_is_told_to_end_gives_back_its_claims(start, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_one_that_is_told_to_end_gives_back_its_claims(number, start, tmp_path):
     """As Slurm does at a time limit, some seconds before it kills."""
     out = tmp_path / "out"
     process = start(0, "wait=0.2")
     wait_for(lambda: pieces_done(out) >= 1)
     time.sleep(0.1)  # It is at the second piece.
-    process.process.terminate()
+    os.kill(process.process.pid, number)
+    os.kill(process.process.pid, signal.SIGTERM)  # Again, while it ends.
     status, _, err = process.ended()
     assert (status, err) == (
         130,
