@@ -136,7 +136,7 @@ def _settle_surroundings() -> None:
 def _interrupt(number: int, frame: object) -> None:
     """End as at Ctrl-C, so that claims are given back; and let nothing come between."""
     for other in _ENDING:
-        signal.signal(other, signal.SIG_IGN)
+        signal.signal(other, lambda *_: None)  # What is on its way already finds nothing to do.
     raise KeyboardInterrupt
 
 
