@@ -37,16 +37,26 @@ def prepare(hydra_config: DictConfig) -> None:
     Raises:
         WriteError: the folder can not be made.
         LaunchError: there is no Slurm here.
+        ConfigError: Slurm has no such partition.
     """
+    if str(hydra_config.launcher._target_).endswith("SlurmLauncher"):
+        if shutil.which("sbatch") is None:
+            raise LaunchError("cluster: no Slurm here (sbatch is not on the path)")
+        _check_partition(hydra_config.launcher.partition)
+        if not _answers("sacct", "--noheader", "--jobs=1"):
+            _ask_the_queue()
     folder = Path(str(hydra_config.launcher.submitit_folder))
     if "%j" not in str(folder):
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    if str(hydra_config.launcher._target_).endswith("SlurmLauncher"):
-        if shutil.which("sbatch") is None:
-            raise LaunchError("cluster: no Slurm here (sbatch is not on the path)")
-        if not _answers("sacct", "--noheader", "--jobs=1"):
-            _ask_the_queue()
+
+
+def _check_partition(asked: str | None) -> None:
+    known = _partitions()
+    for name in (asked or "").split(","):
+        if name and known and name not in known:
+            allowed = f"must be one of {', '.join(known)}"
+            raise ConfigError("hydra.launcher.partition", allowed, name)
 
 
 def _answers(*command: str) -> bool:
@@ -83,19 +93,14 @@ def _ask_the_queue() -> None:
 
 
 def explained(error: Exception) -> LaunchError:
-    """What a launcher complains of, as one line with the field at fault where it is known."""
+    """What a launcher complains of, as one line."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in lines if "error:" in line), lines[0])
-    said = said.removeprefix("sbatch: error: ")
-    if "partition" in said:
-        name = said.rpartition(":")[2].strip()
-        known = _partitions()
-        allowed = f"must be one of {', '.join(known)}" if known else said
-        return LaunchError(str(ConfigError("hydra.launcher.partition", allowed, name)))
-    return LaunchError(f"cluster: {said[:300]}")
+    return LaunchError(f"cluster: {said.removeprefix('sbatch: error: ')[:300]}")
 
 
 def _partitions() -> list[str]:
+    """Those that Slurm names; none where it says nothing."""
     try:
         command = ["sinfo", "--noheader", "--format=%R"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
