@@ -1,6 +1,8 @@
 # `make` lists the targets. The first one that needs Python makes .venv; it is made anew only when
 # pyproject.toml or constraints.txt change, when the checkout has been moved, or when PYTHON asks for
 # another interpreter: PYTHON=python3.12 chooses it, and without PYTHON the one in .venv stays.
+# ACCEL=cuda13 or ACCEL=tpu adds what JAX needs for that accelerator, which stays too, and has it used:
+# where it can not be, that is an error and not a run on the CPU.
 PYTHON ?= python3
 ASKED := $(if $(filter file,$(origin PYTHON)),,yes)
 VENV := .venv
@@ -8,6 +10,13 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 READY := $(VENV)/.ready
 PIP := $(RUN) pip install --quiet --disable-pip-version-check
+
+ifneq ($(filter-out cuda13 tpu,$(ACCEL)),)
+$(error ACCEL: must be cuda13 or tpu (got $(ACCEL)))
+endif
+ifneq ($(ACCEL),)
+fig2 optimum claims width width-quick width-all transformer bench: export JAX_PLATFORMS := $(ACCEL:cuda13=cuda)
+endif
 
 ifneq ($(shell [ "$(strip $(MAKEFILE_LIST))" -ef Makefile ] && echo here),here)
 $(error run it in its own folder: make -C "$(shell dirname "$(strip $(MAKEFILE_LIST))")")
@@ -31,11 +40,12 @@ setup: $(READY) ## Make .venv and install the project into it
 $(READY): FORCE
 	@there=$$($(BIN)/python $(WHO)) || there=; \
 	chosen=$$($(PYTHON) $(WHO)) || chosen=; \
-	{ read -r content; read -r place; } 2>/dev/null < $@; \
+	{ read -r content; read -r place; read -r extra; } 2>/dev/null < $@; \
+	accel='$(ACCEL)'; accel=$${accel:-$$extra}; \
 	wanted=$$(cat pyproject.toml constraints.txt | cksum); here=$$(pwd -P); \
 	if [ -n "$(ASKED)" ] && [ "$$there" != "$$chosen" ]; then there=; fi; \
 	if [ "$${place:-$$here}" != "$$here" ]; then there=; fi; \
-	if [ -n "$$there" ] && [ "$$content $$place" = "$$wanted $$here" ]; then exit 0; fi; \
+	if [ -n "$$there" ] && [ "$$content $$place $$extra" = "$$wanted $$here $$accel" ]; then exit 0; fi; \
 	if [ -z "$$there" ] && [ -z "$$chosen" ]; then \
 	  echo "error: PYTHON: must be Python 3.11 or newer (got $(PYTHON): $$($(PYTHON) --version 2>&1 | head -n 1)); try make PYTHON=python3.12" >&2; exit 2; \
 	fi; \
@@ -43,8 +53,8 @@ $(READY): FORCE
 	if [ -z "$$there" ] || ! $(RUN) pip --version > /dev/null 2>&1; then \
 	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); \
 	fi && \
-	$(PIP) -c constraints.txt -e '.[experiments,dev]' && \
-	printf '%s\n' "$$wanted" "$$here" > $@.tmp && mv $@.tmp $@
+	$(PIP) -c constraints.txt -e ".[experiments,dev$${accel:+,$$accel}]" && \
+	printf '%s\n' "$$wanted" "$$here" "$$accel" > $@.tmp && mv $@.tmp $@
 
 fig2: $(READY) ## Figure 2 of the paper at full size, both losses: results/fig2, figures/fig2_*
 	$(RUN) experiments.fig2

@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 STAND_IN = """#!/bin/sh
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo venv >> "{log}" ;;
-  "-m pip") case "$*" in *--version*) ;; *) echo install >> "{log}" ;; esac ;;
-  "-m "*) echo "run $2" >> "{log}" ;;
+  "-m pip") case "$*" in *--version*) ;; *)
+    echo install >> "{log}"; echo "$*" > "{log}.pip" ;; esac ;;
+  "-m "*) echo "run $2${{JAX_PLATFORMS:+ on $JAX_PLATFORMS}}" >> "{log}" ;;
   -c*) echo "{version}" ; exit {status} ;;
   *) echo "Python {version}" ;;
 esac
@@ -75,6 +76,30 @@ def test_an_environment_is_made_once_and_anew_only_for_a_reason(checkout):
     assert checkout.make("setup") == (NEW, 0, "")
     (checkout.folder / ".venv/bin/python").unlink()
     assert checkout.make("setup") == (NEW, 0, "")
+
+
+@pytest.mark.parametrize(("accel", "platform"), [("cuda13", "cuda"), ("tpu", "tpu")])
+def test_an_accelerator_is_installed_once_stays_and_is_used(accel, platform, checkout):
+    def extras():
+        return checkout.log.with_suffix(".pip").read_text().rpartition(".[")[2].strip()
+
+    assert checkout.make("fig2") == ([*NEW, "run experiments.fig2"], 0, "")
+    assert extras() == "experiments,dev]"
+    used = f"run experiments.fig2 on {platform}"
+    assert checkout.make("fig2", f"ACCEL={accel}") == ([*AGAIN, used], 0, "")
+    assert extras() == f"experiments,dev,{accel}]"
+    assert checkout.make("fig2", f"ACCEL={accel}") == ([used], 0, "")
+    assert checkout.make("setup") == (KEPT, 0, "")
+    (checkout.folder / "constraints.txt").write_text("")
+    assert checkout.make("setup") == (AGAIN, 0, "")
+    assert extras() == f"experiments,dev,{accel}]"
+
+
+def test_an_accelerator_that_there_is_no_extra_for_is_one_line(checkout):
+    done, status, error = checkout.make("setup", "ACCEL=cuda12")
+    assert (done, status) == ([], 2)
+    assert "ACCEL: must be cuda13 or tpu (got cuda12)" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_tools_run_as_modules_of_the_environment(checkout):

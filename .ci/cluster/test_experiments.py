@@ -121,7 +121,7 @@ def test_a_job_that_fails_is_named_by_its_own_error(start, tmp_path):
     assert out.splitlines()[1].startswith("job 1 (slab=0 size=1000000000000): failed (")
     assert "error: out: must have 89407" in out.splitlines()[1]
     done = sorted(path.parts[-4] for path in (tmp_path / "out").rglob("plus.npz"))
-    assert [name.split(",")[-1] for name in done] == ["signs=plus", "size=4"]
+    assert done == ["default", "size=4"]
 
 
 def test_a_partition_that_is_not_there_is_one_line(start, tmp_path):
