@@ -233,6 +233,26 @@ def test_another_micro_batch_agrees_away_from_the_edge(devices):
         np.testing.assert_allclose(other.train_loss, reference.train_loss, rtol=1e-4)
 
 
+@pytest.mark.parametrize("base", [optax.sgd, optax.adam, optax.sign_sgd])
+@pytest.mark.parametrize("name", CALM)
+def test_a_batch_on_cores_agrees_away_from_the_edge(name, base, devices):
+    """The accelerators' policy, forced: as many cells as fit, of which most slots are empty."""
+    make, cells = CALM[name]
+    if base is not optax.sgd:  # A step of these is as long as the rate, whatever the gradient.
+        cells = [(a / 30, b / 30) for a, b in cells]
+    problem, optimizer = make(), functools.partial(lora_plus, base=base)
+    samples = problem.data.y_train.size + problem.data.y_test.size
+    batch = resolve_policy(64, samples, name="batch", micro_batch=50)
+    train = functools.partial(run, problem, optimizer=optimizer)
+    found = train(cells, devices[:1], policy=batch)
+    cores = train(cells, devices[:2])
+    np.testing.assert_allclose(found.train_loss, cores.train_loss, rtol=1e-4)
+    np.testing.assert_allclose(found.test_loss, cores.test_loss, rtol=1e-4)
+    # Control: with rates 10 % off it is another curve.
+    off = train(1.1 * np.array(cells), devices[:2])
+    assert (np.abs(off.train_loss / cores.train_loss - 1).max(axis=1) > 1e-4).all()
+
+
 @pytest.mark.parametrize("optimizer", [SGD, SIGN])
 def test_diverged_runs_are_marked_and_never_averaged_away(optimizer, devices):
     cells = [(1e-3, 1e-2), (1e20, 1e20), (10.0, 10.0), (1e-4, 1e-4)]
