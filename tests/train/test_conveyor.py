@@ -1,14 +1,13 @@
 """Slots and queues against plain loops, with runs that are known in advance."""
 
 import functools
-import heapq
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lora_theory.train.conveyor import convey, deal, in_order
+from lora_theory.train.conveyor import convey, deal, in_order, rows_of
 
 STEPS = 12
 
@@ -78,18 +77,18 @@ def test_a_cell_in_anothers_place_would_be_seen():
 
 @pytest.mark.parametrize("count", [5, 40])
 @pytest.mark.parametrize("slots", [1, 3, 8])
-def test_no_slot_waits_while_there_are_cells(count, slots):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_no_slot_waits_while_there_are_cells(count, slots, devices):
     """As many rows as the plain rule takes: the next cell goes to the slot that is free first."""
     cells = drawn(count, "some break")
-    queues, _, runs = conveyed(cells, slots, 1)
-    free = [0] * slots
-    for cell in queues.cell[0][: queues.length[0]]:
-        heapq.heappush(free, heapq.heappop(free) + int(min(cells[cell, 1], STEPS)) + 1)
-    assert runs[0, :-1, 2].max() == max(free)
+    queues, _, runs = conveyed(cells, slots, devices)
+    lengths = np.minimum(cells[:, 1], STEPS).astype(int) + 1
+    rows = rows_of(cells, lengths, slots, devices)
+    assert [mine[:-1, 2].max() for mine in runs] == rows
     # Control: in lockstep, as many as the longest of each slots full.
-    lengths = np.minimum(cells[queues.cell[0][: queues.length[0]], 1], STEPS) + 1
-    lockstep = sum(lengths[k : k + slots].max() for k in range(0, count, slots))
-    assert max(free) < lockstep if 1 < slots < count else max(free) == lockstep
+    each = [lengths[mine[mine >= 0]] for mine in queues.cell]
+    lockstep = sum(of[k : k + slots].max() for of in each for k in range(0, len(of), slots))
+    assert sum(rows) < lockstep if 1 < slots < count / devices else sum(rows) == lockstep
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 8])
