@@ -109,7 +109,7 @@ def fig2_run() -> dict[str, float]:
 
 
 def live_share(cfg: LandscapeConfig) -> float:
-    """Of all steps of all slots that a landscape takes, the share that runs take before they end."""
+    """Of all steps of all slots that a landscape takes, the share that live runs take."""
     from lora_theory.train.conveyor import rows_of
 
     landscape, (live, all_steps) = Landscape(), (0, 0)

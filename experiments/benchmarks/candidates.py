@@ -76,7 +76,7 @@ def engine(cfg: BenchConfig, width: int) -> Candidate:
 
 
 def batch(cfg: BenchConfig, width: int) -> Candidate:
-    """The accelerators' policy: one large batch a device; on a CPU of as many runs as the engine's."""
+    """The accelerators' policy: one large batch a device; on a CPU as many runs as the engine's."""
     from lora_theory.train.devices import resolve_policy, start_devices
 
     devices = start_devices()
