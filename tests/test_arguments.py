@@ -91,6 +91,7 @@ REFUSED = {
     ],
     "micro_batch": [lambda: resolve_policy(8, 10, micro_batch=0)],
     "sample_block": [lambda: resolve_policy(8, 10, name="batch", sample_block=0)],
+    "batch_bytes": [lambda: resolve_policy(8, 10, name="batch", batch_bytes=0)],
     "name": [lambda: resolve_policy(8, 10, name="tpu"), lambda: resolve_policy(8, 10, name="")],
     # Statistics
     "confidence": [

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from lora_theory.train.devices import Policy
     from lora_theory.train.sweep import Problem
 
-_PIECE_BYTES = 2**26  # No piece holds more, however many steps there are.
+# Cells of a piece on cores: seconds of work at n = 100, and few enough slots idle at its end.
+_PIECE_CELLS = 512
+_PIECE_BYTES = 2**26  # Of losses: no piece on cores holds more, however many steps there are.
 _MOST_PIECES = 10**6  # Each is a file for a time.
 
 
@@ -84,8 +86,9 @@ class EngineConfig:
     policy: str | None = science(optional(one_of("cores", "batch")), chosen=True)
     micro_batch: int | None = science(optional(integer(1, 10**6)), chosen=True)
     sample_block: int | None = science(optional(integer(1, 10**8)), chosen=True)
+    batch_bytes: int | None = science(optional(integer(1, 2**50)), chosen=True)
     devices: int | None = layout(optional(integer(1, 1024)))
-    chunk: int = layout(integer(1, 10**7))
+    chunk: int | None = layout(optional(integer(1, 10**7)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +192,8 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
         """The devices and the engine's policy."""
         devices_of(cfg.engine)
         policy = policy_of(cfg.engine, cfg.model.name, cfg.model.width, cfg.task)._asdict()
-        return {"engine": {"policy": policy.pop("name"), **policy}}
+        name = policy.pop("name")
+        return {"engine": {"policy": name, **policy, **batch_bytes_of(cfg.engine, name)}}
 
     def run(self, piece: Piece, cfg: LandscapeConfig) -> Arrays:
         """Losses of the cells at every step, where runs diverged, and the floors of the losses."""
@@ -274,9 +278,19 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
 
 
 def _piece_cells(cfg: LandscapeConfig) -> int:
-    """How many cells a piece of work has."""
-    most = max(1, min(cfg.engine.chunk, _PIECE_BYTES // (8 * (cfg.steps + 1))))
-    return min(most, cfg.grid.a.points * cfg.grid.b.points)
+    """How many cells a piece of work has; where the config does not say, all have about the same.
+
+    In a batch a seed's, or if their losses are too many, no fewer than fill its slots.
+    """
+    engine, cells = cfg.engine, cfg.grid.a.points * cfg.grid.b.points
+    most = max(1, _PIECE_BYTES // (8 * (cfg.steps + 1)))
+    if engine.chunk is not None:
+        return min(engine.chunk, most, cells)
+    if engine.policy == "batch":
+        count = max(1, cells // max(most, engine.micro_batch or 1))
+    else:
+        count = math.ceil(cells / min(most, _PIECE_CELLS))
+    return math.ceil(cells / count)
 
 
 def rates(cfg: LandscapeConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -351,8 +365,16 @@ def policy_of(engine: EngineConfig, model: str, width: int, task: TaskConfig) ->
         name=engine.policy,
         micro_batch=engine.micro_batch,
         sample_block=engine.sample_block,
+        batch_bytes=engine.batch_bytes,
         gate=registry.MODELS[model].gate,
     )
+
+
+def batch_bytes_of(engine: EngineConfig, policy: str) -> dict[str, int]:
+    """What of a batch's memory is to be recorded: nothing on cores, which know no such bound."""
+    from lora_theory.train.devices import free_batch_bytes
+
+    return {"batch_bytes": engine.batch_bytes or free_batch_bytes()} if policy == "batch" else {}
 
 
 def _check_axis(name: str, axis: GridConfig | AxisConfig) -> None:

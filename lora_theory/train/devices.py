@@ -1,6 +1,7 @@
 """The machine: its devices, how cells are laid on them, and the settings of JAX that round."""
 
 import contextlib
+import functools
 import math
 import os
 from typing import Any, NamedTuple
@@ -16,8 +17,11 @@ _MOST_DEVICES = 1024
 _CORE_FLOATS = 2**20
 # Without a gate cells share all of size width × samples: each micro-batch reads it once.
 _GATELESS_CELLS = 16
-# Bytes of features and gates of one accelerator batch.
+# Bytes of features and gates of one accelerator batch: this share of the memory that is free, or so
+# many where the device does not say; and of each of its cells, bytes a feature of a sample.
+_BATCH_SHARE = 0.5
 _BATCH_BYTES = 2**31
+_CELL_BYTES = 16
 _BATCH_CELLS = 1024
 # What the environment could change of the numbers; what XLA_FLAGS round is recorded instead.
 _PINNED: dict[str, Any] = {
@@ -63,6 +67,8 @@ class Policy(NamedTuple):
 def start_devices(count: int | None = None) -> list[jax.Device]:
     """The devices to run on; on a CPU one XLA device per core, unless JAX has started already.
 
+    Of a program on several hosts, those of this one.
+
     Args:
         count: how many devices; None for all (on a CPU: one per core).
 
@@ -78,7 +84,7 @@ def start_devices(count: int | None = None) -> list[jax.Device]:
         raise ValueError(f"devices: must be at most {_MOST_DEVICES} (got {count})")
     with contextlib.suppress(RuntimeError):  # The backend runs; its devices are what there is.
         jax.config.update("jax_num_cpu_devices", count or _cores())
-    devices = jax.devices()
+    devices = jax.local_devices()
     if count is not None and count > len(devices):
         raise ValueError(f"devices: must be at most {len(devices)} here (got {count})")
     return devices[:count]
@@ -91,6 +97,7 @@ def resolve_policy(
     name: str | None = None,
     micro_batch: int | None = None,
     sample_block: int | None = None,
+    batch_bytes: int | None = None,
     gate: bool = True,
 ) -> Policy:
     """The policy for features of shape (width, samples), every None replaced by its default.
@@ -101,6 +108,7 @@ def resolve_policy(
         width: n.
         samples: N, training and test samples.
         name, micro_batch, sample_block: those of the `Policy`, where they are given.
+        batch_bytes: of features and gates of one accelerator batch; None for `free_batch_bytes()`.
         gate: whether a step of a run makes anything of size (width, samples), as an activation
             above the layer does. Without, cells of a micro-batch share the features, and on a CPU
             a pass over all samples with more cells takes half the time at n = 4096.
@@ -114,19 +122,23 @@ def resolve_policy(
     Policy(name='cores', micro_batch=4, sample_block=220, precision='highest')
     >>> resolve_policy(1000, 1100, name="cores", gate=False)
     Policy(name='cores', micro_batch=16, sample_block=1100, precision='highest')
+    >>> resolve_policy(1000, 1100, name="batch", batch_bytes=2**31)
+    Policy(name='batch', micro_batch=122, sample_block=1100, precision='highest')
     """
     arguments.integer("width", width)
     arguments.integer("samples", samples)
-    for field, size in (("micro_batch", micro_batch), ("sample_block", sample_block)):
+    given = {"micro_batch": micro_batch, "sample_block": sample_block, "batch_bytes": batch_bytes}
+    for field, size in given.items():
         if size is not None:
             arguments.integer(field, size)
     if name is None:
         name = "cores" if jax.default_backend() == "cpu" else "batch"
     arguments.one_of("name", name, ("cores", "batch"))
     if name == "batch":
-        fitting = _BATCH_BYTES // (16 * width * samples)
-        block = min(sample_block or samples, samples)
-        return Policy(name, micro_batch or max(1, min(_BATCH_CELLS, fitting)), block)
+        if micro_batch is None:
+            fitting = (batch_bytes or free_batch_bytes()) // (_CELL_BYTES * width * samples)
+            micro_batch = max(1, min(_BATCH_CELLS, fitting))
+        return Policy(name, micro_batch, min(sample_block or samples, samples))
     if not gate:
         micro_batch, sample_block = micro_batch or _GATELESS_CELLS, sample_block or samples
     if micro_batch is None:
@@ -135,6 +147,46 @@ def resolve_policy(
         blocks = math.ceil(micro_batch * width * samples / _CORE_FLOATS)
         sample_block = max(math.ceil(samples / blocks), min(64, samples))
     return Policy(name, micro_batch, min(sample_block, samples))
+
+
+@functools.cache
+def free_batch_bytes() -> int:
+    """Bytes for one batch of the first device: half of its free memory, 2^31 if it does not say.
+
+    Rounded down to a power of 2, so that a little more or less in use chooses the same; and asked
+    once, before this program fills the memory itself.
+
+    >>> free_batch_bytes() == 2 ** (free_batch_bytes().bit_length() - 1)
+    True
+    """
+    found = jax.local_devices()[0].memory_stats()
+    if not found or "bytes_limit" not in found:
+        return _BATCH_BYTES
+    free = int(_BATCH_SHARE * (found["bytes_limit"] - found.get("bytes_in_use", 0)))
+    return 2 ** (max(free, 1).bit_length() - 1)
+
+
+def halved(policy: Policy) -> Policy | None:
+    """The policy with half as many cells that step together, None where it is one already.
+
+    >>> halved(Policy("batch", 9, 1100)), halved(Policy("batch", 1, 1100))
+    (Policy(name='batch', micro_batch=4, sample_block=1100, precision='highest'), None)
+    """
+    half = policy.micro_batch // 2
+    return policy._replace(micro_batch=half) if half else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether what has failed, failed for want of memory, on the host or on a device.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("Out of memory"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error).lower()
+    wanting = "resource_exhausted" in said or "out of memory" in said or "out_of_memory" in said
+    return isinstance(error, jax.errors.JaxRuntimeError) and wanting
 
 
 def pin_numerics() -> None:

@@ -1,12 +1,11 @@
 """The engine: trains every (seed, η_A, η_B) of a grid, on however many devices there are.
 
-A call computes the features Z once, not once a step. Cells are cut into micro-batches that step
-together; micro-batches go round-robin to the devices; a micro-batch in which every run has
-diverged stops. The compiled program depends on the micro-batch, not on the grid or the number
-of devices, so a cell's curve has the same bits alone, in any grid and on any number of devices.
+A call computes the features Z once, not once a step. Cells are dealt to the devices, each of which
+steps a micro-batch of them together; where a run ends or diverges, the next takes its place. What
+is stepped depends on the micro-batch, not on the grid or the number of devices, so a cell's curve
+has the same bits alone, in any grid and on any number of devices.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from lora_theory.arrays import Array, Float
 from lora_theory.data.synthetic import Loss, objective
+from lora_theory.train.conveyor import convey, deal, in_order
 from lora_theory.train.devices import Policy
 from lora_theory.train.problems import Problem, check_problem, check_run, checked_cells
 from lora_theory.train.programs import program
@@ -98,15 +98,16 @@ def sweep_cells(
     check_problem(problem, axis, trainable)
     graph, trained, frozen, z = _prepare(problem, axis, trainable)
     goal = objective(problem.data, loss)
-    rates, live, order = _lay_out(cells, policy.micro_batch, len(devices))
+    queues = deal(cells, policy.micro_batch, len(devices))
     train = program(
         _training, graph, optimizer, steps, policy, tuple(devices), axis, model=problem.model
     )
     # Diverged runs are results, also where NaN are looked for.
     with jax.debug_nans(False), jax.debug_infs(False):
-        losses, diverged_at = jax.device_get(train(trained, frozen, z, goal, rates, live))
-    losses = losses.reshape(-1, steps + 1, 2)[order]
-    return Curves(losses[..., 0], losses[..., 1], diverged_at.reshape(-1)[order])
+        made = train(trained, frozen, z, goal, queues.rates, queues.length)
+        logs, runs = jax.device_get(made)
+    losses, diverged_at = in_order(logs, runs, queues.cell, steps)
+    return Curves(losses[..., 0], losses[..., 1], diverged_at)
 
 
 def _prepare(problem: Problem, axis: int, trainable: Any) -> tuple[Any, Any, Any, Array]:
@@ -124,28 +125,6 @@ def _samples(axis: int) -> int:
     return 1 if axis == 0 else 0
 
 
-def _lay_out(
-    cells: np.ndarray, micro_batch: int, device_count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells as (micro-batches, micro_batch, 2), dealt round-robin so that devices share the
-    diverging corner; which places hold a cell; and where each cell went.
-    """
-    count = len(cells)
-    rows = math.ceil(count / (micro_batch * device_count)) * device_count
-    rates = np.ones((rows * micro_batch, 2), np.float32)
-    rates[:count] = cells
-    live = np.arange(rows * micro_batch) < count
-    deal = np.arange(rows).reshape(-1, device_count).T.ravel()
-    places = np.empty(rows, int)
-    places[deal] = np.arange(rows)
-    order = (places[:, None] * micro_batch + np.arange(micro_batch)).ravel()[:count]
-    return (
-        rates.reshape(rows, micro_batch, 2)[deal],
-        live.reshape(rows, micro_batch)[deal],
-        order,
-    )
-
-
 def _training(
     graph: Any,
     optimizer: Optimizer,
@@ -159,11 +138,21 @@ def _training(
     split, whole = PartitionSpec("grid"), PartitionSpec()
 
     def train(
-        trained: Any, frozen: Any, z: Array, goal: Any, rates: Array, live: Array
+        trained: Any, frozen: Any, z: Array, goal: Any, rates: Array, length: Array
     ) -> tuple[Array, Array]:
         gradient = _gradient(graph, frozen, _blocks(z, goal, policy.sample_block, axis))
-        run = functools.partial(_run, gradient, optimizer, trained, steps)
-        return jax.lax.map(lambda batch: run(*batch), (rates, live))
+
+        def begin(rate: Array) -> tuple[Any, Any]:
+            return trained, optimizer(rate[0], rate[1]).init(trained)
+
+        def step(rate: Array, run: tuple[Any, Any]) -> tuple[Array, tuple[Any, Any]]:
+            params, state = run
+            losses, grads = gradient(params)
+            updates, state = optimizer(rate[0], rate[1]).update(grads, state, params)
+            return losses, (optax.apply_updates(params, updates), state)
+
+        made = convey(begin, step, rates[0], length[0], slots=policy.micro_batch, steps=steps)
+        return made[0][None], made[1][None]
 
     sharded = jax.shard_map(
         train,
@@ -224,42 +213,3 @@ def _gradient(graph: Any, frozen: Any, blocks: tuple[Any, ...]) -> Callable[[Any
         return jax.lax.scan(add, start, (z, target, weight))[0]
 
     return whole
-
-
-def _run(
-    gradient: Callable[[Any], Any],
-    optimizer: Optimizer,
-    trained: Any,
-    steps: int,
-    rates: Array,
-    live: Array,
-) -> tuple[Array, Array]:
-    """Step one micro-batch until t = T or until every live run has diverged."""
-    size = rates.shape[0]
-
-    def begin(rate: Array) -> tuple[Any, Any]:
-        return trained, optimizer(rate[0], rate[1]).init(trained)
-
-    def step(rate: Array, params: Any, state: Any) -> tuple[Array, Any, Any]:
-        losses, grads = gradient(params)
-        updates, state = optimizer(rate[0], rate[1]).update(grads, state, params)
-        return losses, optax.apply_updates(params, updates), state
-
-    def body(carry: Any) -> Any:
-        t, params, state, diverged_at, record = carry
-        losses, params, state = jax.vmap(step)(rates, params, state)
-        broken = (diverged_at < 0) & ~jnp.isfinite(losses).all(axis=1)
-        diverged_at = jnp.where(broken, t, diverged_at)
-        losses = jnp.where(diverged_at[:, None] < 0, losses, jnp.nan)
-        record = jax.lax.dynamic_update_index_in_dim(record, losses, t, 0)
-        return t + 1, params, state, diverged_at, record
-
-    def unfinished(carry: Any) -> Array:
-        return (carry[0] <= steps) & (live & (carry[3] < 0)).any()
-
-    params, state = jax.vmap(begin)(rates)
-    record = jnp.full((steps + 1, size, 2), jnp.nan)
-    start = (jnp.int32(0), params, state, jnp.full(size, -1, jnp.int32), record)
-    final = jax.lax.while_loop(unfinished, body, start)
-    diverged_at, record = final[3:]
-    return jnp.moveaxis(record, 0, 1), diverged_at

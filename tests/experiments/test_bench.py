@@ -1,31 +1,14 @@
-"""The benchmark's implementations train the same runs; its numbers are not tested."""
+"""The benchmark prints and saves what it is asked for; its numbers are not tested."""
 
-import dataclasses
 import json
 import sys
 
-import jax
-import numpy as np
 import pytest
 
 from experiments import bench
 from experiments.bench import BenchConfig
 from experiments.lab.command_line import load, run_command
-
-
-def test_all_implementations_train_the_same_run():
-    """The plain step, 30 times, gives the engine's curve."""
-    cfg = load("bench", BenchConfig, ["rate=1e-3", "steps=30", "cells=1"])
-    step, params = bench.plain_step(cfg, 20)
-    losses = []
-    for _ in range(31):
-        params, loss = jax.jit(step)(params, 1e-3, 1e-3)
-        losses.append(loss)
-    curves = bench.engine(dataclasses.replace(cfg, widths=(20,)), 20).run()
-    # The plain step takes the test loss before its update, as the engine does.
-    np.testing.assert_allclose(np.array(losses)[:, 0], curves.train_loss[0], rtol=2e-5)
-    np.testing.assert_allclose(np.array(losses)[:, 1], curves.test_loss[0], rtol=2e-5)
-    assert not np.allclose(curves.train_loss[0, 0], curves.train_loss[0, 30], rtol=1e-3)
+from experiments.landscape.experiment import LandscapeConfig
 
 
 def test_the_benchmark_prints_and_saves_its_table(tmp_path, monkeypatch, capsys):
@@ -39,6 +22,7 @@ def test_the_benchmark_prints_and_saves_its_table(tmp_path, monkeypatch, capsys)
         assert name in printed
         assert cost > 0
     assert "PyTorch loop" in printed
+    assert "batch policy, forced on the CPU, n = 8" in printed
 
 
 @pytest.mark.parametrize("bad", ["widths=[]", "widths=[2]", "repeats=0", "rate=0", "widths=[a]"])
@@ -58,3 +42,13 @@ def test_the_growth_of_cost_is_a_slope_of_logarithms():
         "64 to 256": 1.0,
     }
     assert bench.growth(costs, (64,)) == {}
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(("high", "whole"), [(1e-3, True), (1e3, False)])
+def test_the_share_of_live_steps_is_whole_where_slots_are(devices, high, whole):
+    """16 cells fill 8 slots of one or two devices; where runs diverge, the last slots are idle."""
+    options = ["model.width=8", "task.n_train=20", "grid.points=4", "steps=30", "plot.early=1"]
+    options += [f"grid.high={high}", f"engine.devices={devices}", "loss=mse", "seeds=1"]
+    share = bench.live_share(load("fig2", LandscapeConfig, options))
+    assert share == 1 if whole else 0 < share < 1

@@ -5,7 +5,16 @@ import os
 import jax
 import pytest
 
-from lora_theory.train.devices import Policy, pin_numerics, resolve_policy, start_devices
+from lora_theory.train import devices
+from lora_theory.train.devices import (
+    Policy,
+    free_batch_bytes,
+    halved,
+    is_out_of_memory,
+    pin_numerics,
+    resolve_policy,
+    start_devices,
+)
 
 
 @pytest.mark.parametrize("width", [1, 10, 100, 1000, 10_000])
@@ -34,6 +43,99 @@ def test_without_a_gate_all_samples_are_one_pass_at_any_width():
     assert resolve_policy(64, 256, name="batch", gate=False) == resolve_policy(
         64, 256, name="batch"
     )
+
+
+class Said:
+    """A device that says of its memory what it is told to."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def memory_stats(self):
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "bytes"),
+    [
+        (None, 2**31),
+        ({}, 2**31),
+        ({"bytes_in_use": 5}, 2**31),
+        ({"bytes_limit": 2**36}, 2**35),
+        ({"bytes_limit": 2**36, "bytes_in_use": 0}, 2**35),
+        ({"bytes_limit": 2**36, "bytes_in_use": 1}, 2**34),
+        ({"bytes_limit": 60 * 10**9, "bytes_in_use": 10**9}, 2**34),
+        ({"bytes_limit": 60 * 10**9, "bytes_in_use": 2 * 10**9}, 2**34),
+        ({"bytes_limit": 10, "bytes_in_use": 10}, 1),
+    ],
+)
+def test_a_batch_is_half_of_what_is_free_in_a_power_of_2(said, bytes, monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: [Said(said)])
+    assert free_batch_bytes.__wrapped__() == bytes
+
+
+def test_free_memory_is_asked_for_once(monkeypatch):
+    first = free_batch_bytes()
+    monkeypatch.setattr(jax, "local_devices", lambda: [Said({"bytes_limit": 2**40})])
+    assert free_batch_bytes.__wrapped__() == 2**39 != first
+    assert free_batch_bytes() == first
+
+
+@pytest.mark.parametrize("width", [100, 1000, 4096])
+def test_a_micro_batch_follows_from_the_batchs_bytes(width, monkeypatch):
+    given = {k: resolve_policy(width, 1100, name="batch", batch_bytes=2**k) for k in range(20, 40)}
+    for k, policy in given.items():
+        assert policy.micro_batch == max(1, min(1024, 2**k // (16 * width * 1100)))
+        assert policy == resolve_policy(width, 1100, name="batch", batch_bytes=2**k)
+    monkeypatch.setattr(devices, "free_batch_bytes", lambda: 2**33)
+    assert resolve_policy(width, 1100, name="batch") == given[33]
+    # One that is given is never more than it says, whatever there is room for.
+    assert resolve_policy(width, 1100, name="batch", micro_batch=3).micro_batch == 3
+    cores = resolve_policy(width, 1100, name="cores")
+    assert resolve_policy(width, 1100, name="cores", batch_bytes=1) == cores
+
+
+def test_a_policy_is_halved_until_one_cell_is_left():
+    policy, seen = Policy("batch", 1024, 1100), []
+    while policy is not None:
+        seen.append(policy)
+        policy = halved(policy)
+    assert [each.micro_batch for each in seen] == [2**k for k in range(10, -1, -1)]
+    assert {each._replace(micro_batch=1) for each in seen} == {Policy("batch", 1, 1100)}
+
+
+def test_devices_are_those_of_this_host(monkeypatch):
+    """Of a program on several, `jax.devices` has the others' too."""
+    here = jax.local_devices()
+    monkeypatch.setattr(jax, "devices", lambda: [*here, *here])
+    assert start_devices() == here
+
+
+RUNTIME = jax.errors.JaxRuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "wanting"),
+    [
+        (MemoryError(), True),
+        (RUNTIME("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes."), True),
+        (RUNTIME("INTERNAL: Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (RUNTIME("INTERNAL: Out of memory allocating 8 bytes"), True),
+        (RUNTIME("INVALID_ARGUMENT: shapes must be equal"), False),
+        (RUNTIME("INTERNAL: a kernel failed"), False),
+        (RuntimeError("Out of memory"), False),
+        (ValueError("RESOURCE_EXHAUSTED"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_want_of_memory_is_told_from_other_failures(error, wanting):
+    assert is_out_of_memory(error) is wanting
+
+
+def test_want_of_memory_is_recognised_where_it_happens():
+    with pytest.raises(RUNTIME) as failed:
+        jax.block_until_ready(jax.jit(lambda: jax.numpy.ones(2**48))() + 1)
+    assert is_out_of_memory(failed.value)
 
 
 @pytest.mark.parametrize("count", [0, -1, 99])

@@ -202,12 +202,55 @@ def test_any_number_of_devices_gives_the_same_bits(count, policy, devices):
     assert same_bits(run(two_layer(), FULL[::9], devices[:count], policy=laid), reference)
 
 
+@pytest.mark.parametrize("base", [optax.sgd, optax.adam, optax.adamw, optax.sign_sgd])
+@pytest.mark.parametrize("policy", [Policy("cores", 8, 60), Policy("batch", 300, 60)])
+def test_neither_the_order_of_cells_nor_their_neighbours_change_a_bit(base, policy, devices):
+    """Also of an optimizer with a state, which starts anew with each run in a slot."""
+    problem, optimizer = two_layer(20, 50, 10), functools.partial(lora_plus, base=base)
+    train = functools.partial(run, problem, policy=policy, optimizer=optimizer, steps=15)
+    cells = np.concatenate([FULL[::17], [(1e30, 1e30), (0.0, 0.0), (1e38, 1e-3)]])
+    reference = train(cells, devices[:2])
+    places = np.random.default_rng(0).permutation(len(cells))
+    assert same_bits(train(cells[places], devices[:3]), pick(reference, places))
+    few = places[:5]
+    assert same_bits(train(cells[few], devices[:1]), pick(reference, few))
+    assert not same_bits(train(cells[few], devices[:1]), pick(reference, places[5:10]))
+
+
+def test_a_loss_that_is_infinite_from_the_start_has_no_curve(devices):
+    problem = two_layer(20, 50, 10)
+    data = problem.data._replace(y_test=problem.data.y_test.at[0].set(jnp.inf))
+    curves = run(problem._replace(data=data), FULL[::60], devices[:2])
+    assert (curves.diverged_at == 0).all()
+    assert np.isnan(curves.train_loss).all()
+
+
 def test_another_micro_batch_agrees_away_from_the_edge(devices):
     cells = [cell for cell in FULL[::7] if cell[0] < 3e-3 and cell[1] < 0.1]
     reference = run(two_layer(), cells, devices[:2])
     for policy in (Policy("cores", 3, 1100), Policy("cores", 8, 128), Policy("batch", 300, 1100)):
         other = run(two_layer(), cells, devices[:2], policy=policy)
         np.testing.assert_allclose(other.train_loss, reference.train_loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize("base", [optax.sgd, optax.adam, optax.sign_sgd])
+@pytest.mark.parametrize("name", CALM)
+def test_a_batch_on_cores_agrees_away_from_the_edge(name, base, devices):
+    """The accelerators' policy, forced: as many cells as fit, of which most slots are empty."""
+    make, cells = CALM[name]
+    if base is not optax.sgd:  # A step of these is as long as the rate, whatever the gradient.
+        cells = [(a / 30, b / 30) for a, b in cells]
+    problem, optimizer = make(), functools.partial(lora_plus, base=base)
+    samples = problem.data.y_train.size + problem.data.y_test.size
+    batch = resolve_policy(64, samples, name="batch", micro_batch=50)
+    train = functools.partial(run, problem, optimizer=optimizer)
+    found = train(cells, devices[:1], policy=batch)
+    cores = train(cells, devices[:2])
+    np.testing.assert_allclose(found.train_loss, cores.train_loss, rtol=1e-4)
+    np.testing.assert_allclose(found.test_loss, cores.test_loss, rtol=1e-4)
+    # Control: with rates 10 % off it is another curve.
+    off = train(1.1 * np.array(cells), devices[:2])
+    assert (np.abs(off.train_loss / cores.train_loss - 1).max(axis=1) > 1e-4).all()
 
 
 @pytest.mark.parametrize("optimizer", [SGD, SIGN])

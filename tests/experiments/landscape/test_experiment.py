@@ -11,7 +11,7 @@ from experiments.lab.schema import ConfigError, Role, roles
 from experiments.landscape.experiment import LandscapeConfig, cells, rates
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 128])
+@pytest.mark.parametrize("chunk", ["null", 1, 7, 128])
 def test_pieces_are_all_cells_of_all_seeds_in_order(chunk):
     options = ["grid.a.points=3", "grid.b.points=5", "seeds=4..6", f"engine.chunk={chunk}"]
     cfg = load("fig2", LandscapeConfig, options)
@@ -23,6 +23,42 @@ def test_pieces_are_all_cells_of_all_seeds_in_order(chunk):
         assert layout.shape("test_loss") == (3, 3, 5, cfg.steps + 1)
         assert layout.shape("test_floor") == (3,)
         layout.check()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sizes"),
+    [
+        ([], [424, 424, 424, 424, 420]),  # 2116 cells, of which a piece has up to 512.
+        (["engine.chunk=1000"], [1000, 1000, 116]),
+        (["grid.points=22"], [484]),
+        (["grid.points=23"], [265, 264]),
+        (["engine.policy=batch", "engine.micro_batch=1024"], [2116]),
+        (["engine.policy=batch", "engine.micro_batch=1024", "engine.chunk=8", "grid.points=3"],
+         [8, 1]),
+        (["engine.policy=batch", "engine.micro_batch=100", "steps=9999"], [1058, 1058]),
+        # A batch is full, also where its losses are many.
+        (["engine.policy=batch", "engine.micro_batch=1024", "steps=99999"], [1058, 1058]),
+        (["engine.policy=batch", "engine.micro_batch=3000", "steps=99999"], [2116]),
+        (["steps=99999"], [82] * 25 + [66]),
+    ],
+)  # fmt: skip
+def test_pieces_are_even_and_those_of_a_batch_fill_it(overrides, sizes):
+    cfg = load("fig2", LandscapeConfig, ["seeds=1", "loss=mse", *overrides])
+    (part,) = Fig2().plan(cfg)
+    assert [piece.stop - piece.start for piece in part.pieces.values()] == sizes
+
+
+def test_a_batchs_bytes_are_recorded_and_nothing_of_them_on_cores(monkeypatch):
+    monkeypatch.setattr("lora_theory.train.devices.free_batch_bytes", lambda: 2**30)
+
+    def chosen(*overrides):
+        return Fig2().start(load("fig2", LandscapeConfig, list(overrides)))["engine"]
+
+    assert "batch_bytes" not in chosen("engine.policy=cores")
+    found = chosen("engine.policy=batch", "model.width=1000")
+    assert (found["batch_bytes"], found["micro_batch"]) == (2**30, 61)
+    given = chosen("engine.policy=batch", "model.width=1000", "engine.batch_bytes=100000000")
+    assert (given["batch_bytes"], given["micro_batch"]) == (10**8, 5)
 
 
 def test_cells_are_pairs_in_the_order_of_the_axes():
@@ -47,7 +83,7 @@ def test_what_judges_decides_no_result():
         (["engine.micro_batch=1000000", "model.width=10000"], "engine.micro_batch: must fit in m"),
         (["steps=1000000000", "grid.points=1", "seeds=1", "plot.late=1"], "(steps: must fit|out:)"),
         (["engine.sample_block=1101"], "engine.sample_block: must be null or 1100 here"),
-        (["seeds=1000000"], r"seeds: must leave at most 1000000 pieces of work \(got 17000000\)"),
+        (["seeds=1000000"], r"seeds: must leave at most 1000000 pieces of work \(got 5000000\)"),
         (["engine.devices=1024"], "engine.devices: must be at most"),
     ],
 )  # fmt: skip

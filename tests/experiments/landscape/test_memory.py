@@ -27,7 +27,8 @@ def test_the_papers_figure_needs_no_memory_to_speak_of():
         ("model.weight=random", "W*", 4 * 100 * 100),
         ("model.inputs=7", "W_in", 4 * 100 * 7),
         ("engine.micro_batch=1000", "the gates", 4 * 1000 * 100 * 64),
-        ("steps=500", "the losses of each step", 2 * 4 * 128 * 500),
+        ("steps=500", "the losses of each step", 2 * 4 * 424 * 500),
+        ("engine.chunk=128", "the losses of each step", 2 * 4 * 128 * 200),
     ],
 )
 def test_an_array_is_as_large_as_its_sides_say(override, what, bytes):
