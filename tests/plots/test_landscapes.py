@@ -1,5 +1,6 @@
 """Figures: whole files that are not blank, and drawn arrays that equal the saved ones."""
 
+import functools
 import json
 
 import numpy as np
@@ -50,6 +51,12 @@ def results(points=POINTS, seeds=SEEDS, *, diverged=True, loss="mse", scale=1.0)
     )
 
 
+@functools.cache
+def drawn():
+    """The figure that most tests look at."""
+    return figure2(results(), early=10, late=STEPS, published={"best": (1.29e-4, 2.78)})
+
+
 ODD = {
     "late": {"late": STEPS + 1},
     "early": {"early": -1},
@@ -90,15 +97,15 @@ def meshes(figure):
 @pytest.mark.parametrize("q", [0.5, 0.75])
 def test_the_maps_are_the_quantiles_of_the_saved_arrays(q):
     saved = results()
-    drawn = meshes(figure2(saved, early=10, late=STEPS, judge=Judge(q)))
-    assert len(drawn) == 4
+    found = meshes(figure2(saved, early=10, late=STEPS, judge=Judge(q)))
+    assert len(found) == 4
     wanted = [("train_loss", 10), ("test_loss", 10), ("train_loss", STEPS), ("test_loss", STEPS)]
     for name, t in wanted:
         values = np.nan_to_num(saved[name].values[..., t].astype(np.float64), nan=np.inf)
         expected = np.sort(values, axis=0)[1 if q == 0.5 else 2].T  # Of three seeds.
         matching = [
             mesh
-            for mesh in drawn
+            for mesh in found
             if np.array_equal(
                 np.ma.filled(mesh.get_array().reshape(POINTS, POINTS), np.inf), expected
             )
@@ -107,8 +114,8 @@ def test_the_maps_are_the_quantiles_of_the_saved_arrays(q):
 
 
 def test_train_and_test_share_one_stated_colour_scale():
-    drawn = meshes(figure2(results(), early=10, late=STEPS, late_cap=0.5))
-    norms = {(m.norm.vmin, m.norm.vmax) for m in drawn}
+    found = meshes(figure2(results(), early=10, late=STEPS, late_cap=0.5))
+    norms = {(m.norm.vmin, m.norm.vmax) for m in found}
     assert len(norms) == 2
     assert 0.5 in {high for _, high in norms}
 
@@ -121,8 +128,7 @@ def pairs_of(saved, judge=JUDGES[0]):
 
 def test_the_curves_are_the_saved_arrays():
     saved = results()
-    figure = figure2(saved, early=10, late=STEPS)
-    panels = [ax for ax in figure.subfigs[1].axes if ax.get_ylabel()]
+    panels = [ax for ax in drawn().subfigs[1].axes if ax.get_ylabel()]
     for ax, name in zip(panels, ("train_loss", "test_loss"), strict=True):
         lines = [line.get_ydata() for line in ax.lines]
         for cell in pairs_of(saved):
@@ -149,8 +155,7 @@ def outlines(ax, colour):
 
 def test_the_marks_are_where_they_should_be():
     saved = results()
-    published = {"best": (1.29e-4, 2.78)}
-    ax = panel(figure2(saved, early=10, late=STEPS, published=published), f"test loss, t = {STEPS}")
+    ax = panel(drawn(), f"test loss, t = {STEPS}")
     for key, cell in zip(PAIRS, pairs_of(saved), strict=True):
         marks = [line for line in ax.lines if line.get_color() == PAIRS[key][0]]
         assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(cell.eta_a, cell.eta_b)]
@@ -164,15 +169,15 @@ def test_the_marks_are_where_they_should_be():
 def test_the_set_of_cells_is_outlined_where_there_are_seeds_enough(seeds):
     saved = results(seeds=seeds)
     ax = panel(figure2(saved, early=10, late=STEPS), f"test loss, t = {STEPS}")
-    drawn = outlines(ax, SET)
+    pieces = outlines(ax, SET)
     found = optima.unbeaten(landscape(saved, "test_loss", STEPS).losses, JUDGES[0])
     assert (found is None) == (seeds == 3)
     if found is None:
-        assert drawn == []
+        assert pieces == []
         return
     # As many pieces as there are neighbours on different sides, the grid's outside being out.
     padded = np.pad(found, 1).astype(int)
-    assert len(drawn) == sum(int(np.abs(np.diff(padded, axis=axis)).sum()) for axis in (0, 1))
+    assert len(pieces) == sum(int(np.abs(np.diff(padded, axis=axis)).sum()) for axis in (0, 1))
 
 
 def test_the_legend_says_that_few_seeds_have_no_interval():
@@ -206,8 +211,7 @@ def test_the_cloud_shows_where_the_best_cell_jumps():
 
 
 def test_the_files_exist_and_are_not_blank(tmp_path):
-    figure = figure2(results(), early=10, late=STEPS)
-    png, pdf = save(figure, tmp_path / "fig2_mse", dpi=60)
+    png, pdf = save(drawn(), tmp_path / "fig2_mse", dpi=60)
     image = imread(png)[..., :3]
     assert image.shape[0] > 250
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
@@ -239,8 +243,8 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     ids=["one cell", "two", "one seed", "all pairs", "zero loss", "all diverged", "huge"],
 )
 def test_odd_grids_are_drawn_without_warning(odd, tmp_path):
-    drawn = figure2(odd, early=10, late=STEPS), judges_figure(odd, curve="test_loss", t=STEPS)
-    for name, figure in zip(("figure2.png", "judges.png"), drawn, strict=True):
+    both = figure2(odd, early=10, late=STEPS), judges_figure(odd, curve="test_loss", t=STEPS)
+    for name, figure in zip(("figure2.png", "judges.png"), both, strict=True):
         figure.savefig(tmp_path / name, dpi=40)
         assert (tmp_path / name).stat().st_size > 1000
 
