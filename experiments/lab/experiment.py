@@ -7,6 +7,7 @@ progress, provenance, replot, what is printed, exit status.
 import contextlib
 import functools
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -21,7 +22,7 @@ from experiments.lab.memory import Need, check_memory
 from experiments.lab.origin import Saved, check_saved, pieces_of
 from experiments.lab.schema import Role
 from experiments.lab.show import show
-from experiments.lab.work import Slab, Work
+from experiments.lab.work import SMALLER, Slab, Work
 from lora_theory.store.claims import exclusive
 from lora_theory.store.dataset import Results, assemble, damaged
 from lora_theory.store.layout import Layout
@@ -180,7 +181,7 @@ class Experiment(Generic[C, P, R]):
     def halved(self, piece: P, cfg: C) -> C | None:
         """The config with which a piece takes half the memory; None if there is none.
 
-        What it changes may round otherwise, and belongs into the piece's arrays.
+        What it changes may round otherwise; the results say of which pieces it is.
         """
         return None
 
@@ -284,12 +285,22 @@ def _shown(
             "compute it here",
             file=sys.stderr,
         )
+    for smaller, count in Counter(map(_words, origin.config.get(SMALLER, {}).values())).items():
+        print(
+            f"note: {places.shown(path)}: {count} of its pieces did not fit in memory and were "
+            f"computed with {smaller}, which near the edge of stability rounds otherwise",
+            file=sys.stderr,
+        )
     report = experiment.report(part, results, cfg)
     show(report, path, folders, cfg)
     if other is None:  # Not before: what fails while it draws costs no measurement.
         with contextlib.nullcontext() if once else exclusive(path):  # Nobody begins with them now.
             pieces.remove()
     return report.status
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def _checked(

@@ -58,11 +58,12 @@ def ran_out(error: BaseException) -> bool:
 
     >>> ran_out(MemoryError()), ran_out(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
     (True, True)
-    >>> ran_out(RuntimeError("INTERNAL: something else"))
-    False
+    >>> ran_out(RuntimeError("INTERNAL: something else")), ran_out(ValueError("out of memory"))
+    (False, False)
     """
-    full = isinstance(error, RuntimeError) and str(error).startswith(FULL)
-    return isinstance(error, MemoryError) or full
+    said = str(error).lower()
+    wanting = any(words in said for words in (FULL.lower(), "out of memory", "out_of_memory"))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and wanting)
 
 
 def available(meminfo: Path = Path("/proc/meminfo")) -> int | None:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import sys
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -13,12 +14,13 @@ from experiments.lab.memory import ran_out
 from experiments.lab.origin import Origins, origins_of
 from experiments.lab.progress import Progress, progress
 from experiments.lab.schedule import in_groups, run_all
-from experiments.lab.schema import ConfigError, filled
+from experiments.lab.schema import ConfigError, filled, flatten
 from experiments.lab.workers import Worker
 from lora_theory.store.claims import exclusive
 from lora_theory.store.files import ResultsError, WriteError
 from lora_theory.store.layout import Layout
 from lora_theory.store.pieces import Pieces, stamped
+from lora_theory.store.provenance import Provenance
 
 if TYPE_CHECKING:
     from experiments.lab.experiment import Experiment, Part
@@ -28,6 +30,7 @@ P = TypeVar("P", bound=Hashable)
 R = TypeVar("R")
 T = TypeVar("T")
 Arrays = Mapping[str, np.ndarray]
+SMALLER = "smaller"  # What was halved, in a piece; and in the config of the results, by piece.
 
 
 class Slab(NamedTuple):
@@ -145,8 +148,7 @@ class Work(Generic[C, P, R]):
             if not all(map(self.store.has, self.files.values())):
                 return False
             readers = {n: functools.partial(self._read, at) for n, at in self.files.items()}
-            keep, provenance = self.experiment.keep, self.origins.results
-            keep(self.part, readers, self.cfg, self.path, provenance)
+            self.experiment.keep(self.part, readers, self.cfg, self.path, self._provenance())
             return True
 
     def _finished(self) -> bool:
@@ -180,17 +182,33 @@ class Work(Generic[C, P, R]):
         """Run a piece; where memory does not do, in halves, and so those that follow it."""
         key = hashlib.sha256(repr(self.experiment.group(piece)).encode()).hexdigest()[:12]
         while True:
-            cfg = self.cfg
-            halvings = self.store.halvings(key)
+            cfg, halvings = self.cfg, self.store.halvings(key)
             for _ in range(halvings):
                 cfg = self.experiment.halved(piece, cfg) or cfg
             try:
-                return self.experiment.run(piece, cfg)
+                return {**self.experiment.run(piece, cfg), **self._smaller(cfg)}
             except Exception as error:
                 if not ran_out(error) or self.experiment.halved(piece, cfg) is None:
                     raise
             print(f"note: {self.part.name}: out of memory, tried again in halves", file=sys.stderr)
             self.store.halve(key, halvings + 1)
+
+    def _smaller(self, cfg: C) -> Arrays:
+        """What a piece says of how it was made, where that was in halves."""
+        if cfg is self.cfg:
+            return {}
+        whole, half = (flatten(self.experiment.science(c)) for c in (self.cfg, cfg))
+        other = {key: value for key, value in half.items() if whole[key] != value}
+        return {SMALLER: np.array(json.dumps(other))}
+
+    def _provenance(self) -> Provenance:
+        """That of the results, with what is mixed in them."""
+        if not self.store.any_halved():
+            return self.origins.results
+        read = {name: self._read(file) for name, file in self.files.items()}
+        mixed = {n: json.loads(str(a[SMALLER])) for n, a in read.items() if SMALLER in a}
+        origin = self.origins.results
+        return origin._replace(config=origin.config | ({SMALLER: mixed} if mixed else {}))
 
     def _got(self, name: str) -> Arrays | None:
         check = functools.partial(self._check, self.part.pieces[name])

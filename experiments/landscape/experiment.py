@@ -89,6 +89,10 @@ class EngineConfig:
     batch_bytes: int | None = science(optional(integer(1, 2**50)), chosen=True)
     devices: int | None = layout(optional(integer(1, 1024)))
     chunk: int | None = layout(optional(integer(1, 10**7)))
+    coordinator: str | None = layout()
+    processes: int | None = layout(optional(integer(1, 10**6)))
+    process: int | None = layout(optional(integer(0, 10**6)))
+    patience: int = layout(integer(1, 10**5))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +220,12 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
         train_floor, test_floor = np.tile(floors, each).T
         return curves._asdict() | {"train_floor": train_floor, "test_floor": test_floor}
 
+    def halved(self, piece: Piece, cfg: LandscapeConfig) -> LandscapeConfig | None:
+        """With half as many cells that step together."""
+        policy = policy_of(cfg.engine, cfg.model.name, cfg.model.width, cfg.task)
+        engine = halved(cfg.engine, policy)
+        return None if engine is None else dataclasses.replace(cfg, engine=engine)
+
     def units(self, piece: Piece) -> int:
         """Runs."""
         return piece.stop - piece.start
@@ -340,19 +350,24 @@ def drawn(model: ModelConfig, task: TaskConfig) -> Any:
 
 
 def devices_of(engine: EngineConfig) -> "list[jax.Device]":
-    """The devices that a config asks for, numerics pinned.
+    """The devices that a config asks for, numerics pinned, the other hosts there.
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: there are not so many, or no such hosts.
     """
-    from lora_theory.train import devices
+    from lora_theory.train import devices, hosts
 
     devices.pin_numerics()
     try:
+        if engine.coordinator is not None:
+            which = (engine.coordinator, engine.processes, engine.process)
+            hosts.join(*which, patience=engine.patience)
         return devices.start_devices(engine.devices)
     except ValueError as error:
-        allowed = str(error).removeprefix("devices: ").partition(" (got")[0]
-        raise ConfigError("engine.devices", allowed, engine.devices) from None
+        field, _, allowed = str(error).partition(" (got")[0].partition(": ")
+        if field not in ("devices", "coordinator", "processes", "process"):
+            raise
+        raise ConfigError(f"engine.{field}", allowed, getattr(engine, field)) from None
 
 
 def policy_of(engine: EngineConfig, model: str, width: int, task: TaskConfig) -> "Policy":
@@ -368,6 +383,14 @@ def policy_of(engine: EngineConfig, model: str, width: int, task: TaskConfig) ->
         batch_bytes=engine.batch_bytes,
         gate=registry.MODELS[model].gate,
     )
+
+
+def halved(engine: EngineConfig, policy: "Policy") -> EngineConfig | None:
+    """The engine with half of a policy's micro-batch; None where that is one already."""
+    from lora_theory.train import devices
+
+    half = devices.halved(policy)
+    return None if half is None else dataclasses.replace(engine, micro_batch=half.micro_batch)
 
 
 def batch_bytes_of(engine: EngineConfig, policy: str) -> dict[str, int]:

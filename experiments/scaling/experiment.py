@@ -13,7 +13,13 @@ from experiments import registry
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
 from experiments.lab.memory import Need
-from experiments.landscape.experiment import devices_of, drawn, policy_of
+from experiments.landscape.experiment import (
+    batch_bytes_of,
+    devices_of,
+    drawn,
+    halved,
+    policy_of,
+)
 from experiments.landscape.memory import needs
 from experiments.registry import ModelConfig
 from experiments.scaling import coordinates
@@ -107,7 +113,7 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
         devices_of(cfg.engine)
         first = next(iter(cfg.sweeps.values()))
         policy = policy_of(cfg.engine, first.model, first.widths[0], first.task)
-        return {"engine": {"policy": policy.name}}
+        return {"engine": {"policy": policy.name, **batch_bytes_of(cfg.engine, policy.name)}}
 
     def run(self, piece: Piece | Check, cfg: ScalingConfig) -> Arrays:
         """Losses at the kept steps in the plane and along the line, and the curvature."""
@@ -143,6 +149,14 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
                 _curvature(problem, piece, cfg) if seen else np.full(_SHAPE, np.nan)
             )
         return found
+
+    def halved(self, piece: Piece | Check, cfg: ScalingConfig) -> ScalingConfig | None:
+        """With half as many cells that step together at this width."""
+        if isinstance(piece, Check):
+            return None
+        sweep = cfg.sweeps[piece.sweep]
+        engine = halved(cfg.engine, policy_of(cfg.engine, sweep.model, piece.width, sweep.task))
+        return None if engine is None else dataclasses.replace(cfg, engine=engine)
 
     def group(self, piece: Piece | Check) -> Piece | Check:
         """Seeds share a compilation."""

@@ -93,6 +93,10 @@ class Pieces:
         counts = [int(f.name.rpartition(_HALVED)[2]) for f in self.folder.glob(f"{key}{_HALVED}*")]
         return max(counts, default=0)
 
+    def any_halved(self) -> bool:
+        """Whether any work had to be halved."""
+        return any(self.folder.glob(f"*{_HALVED}*"))
+
     def halve(self, key: str, count: int) -> None:
         """Say that work of a kind had to be halved so often.
 

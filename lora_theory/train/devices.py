@@ -176,19 +176,6 @@ def halved(policy: Policy) -> Policy | None:
     return policy._replace(micro_batch=half) if half else None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether what has failed, failed for want of memory, on the host or on a device.
-
-    >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("Out of memory"))
-    (True, False)
-    """
-    if isinstance(error, MemoryError):
-        return True
-    said = str(error).lower()
-    wanting = "resource_exhausted" in said or "out of memory" in said or "out_of_memory" in said
-    return isinstance(error, jax.errors.JaxRuntimeError) and wanting
-
-
 def pin_numerics() -> None:
     """Settings that change results are the project's, whatever the environment says of them."""
     for name, value in _PINNED.items():

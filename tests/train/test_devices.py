@@ -10,7 +10,6 @@ from lora_theory.train.devices import (
     Policy,
     free_batch_bytes,
     halved,
-    is_out_of_memory,
     pin_numerics,
     resolve_policy,
     start_devices,
@@ -109,33 +108,6 @@ def test_devices_are_those_of_this_host(monkeypatch):
     here = jax.local_devices()
     monkeypatch.setattr(jax, "devices", lambda: [*here, *here])
     assert start_devices() == here
-
-
-RUNTIME = jax.errors.JaxRuntimeError
-
-
-@pytest.mark.parametrize(
-    ("error", "wanting"),
-    [
-        (MemoryError(), True),
-        (RUNTIME("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes."), True),
-        (RUNTIME("INTERNAL: Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
-        (RUNTIME("INTERNAL: Out of memory allocating 8 bytes"), True),
-        (RUNTIME("INVALID_ARGUMENT: shapes must be equal"), False),
-        (RUNTIME("INTERNAL: a kernel failed"), False),
-        (RuntimeError("Out of memory"), False),
-        (ValueError("RESOURCE_EXHAUSTED"), False),
-        (KeyboardInterrupt(), False),
-    ],
-)
-def test_want_of_memory_is_told_from_other_failures(error, wanting):
-    assert is_out_of_memory(error) is wanting
-
-
-def test_want_of_memory_is_recognised_where_it_happens():
-    with pytest.raises(RUNTIME) as failed:
-        jax.block_until_ready(jax.jit(lambda: jax.numpy.ones(2**48))() + 1)
-    assert is_out_of_memory(failed.value)
 
 
 @pytest.mark.parametrize("count", [0, -1, 99])

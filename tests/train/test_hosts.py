@@ -25,8 +25,7 @@ print(jax.device_get(jax.device_put(2.0, device) + 1), flush=True)
 def port():
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        found = listening.getsockname()[1]
-    return found
+        return listening.getsockname()[1]
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Memory: what there is, what is needed, and the field that is named."""
 
+import jax
 import pytest
 
 from experiments.lab import memory
-from experiments.lab.memory import Need, available, check_memory
+from experiments.lab.memory import Need, available, check_memory, ran_out
 from experiments.lab.schema import ConfigError
 
 WIDE = Need("features", [("width", 2**10), ("samples", 2**4)])  # 64 KiB.
@@ -37,3 +38,29 @@ def test_what_is_available_is_read_or_all_there_is(text, tmp_path, monkeypatch):
     file.write_text(text)
     monkeypatch.setattr(memory.os, "sysconf", {"SC_PHYS_PAGES": 3, "SC_PAGE_SIZE": 4096}.get)
     assert available(file) == 3 * 4096
+
+
+RUNTIME = jax.errors.JaxRuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "wanting"),
+    [
+        (MemoryError(), True),
+        (RUNTIME("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes."), True),
+        (RUNTIME("INTERNAL: Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (RUNTIME("INTERNAL: Out of memory allocating 8 bytes"), True),
+        (RUNTIME("INVALID_ARGUMENT: shapes must be equal"), False),
+        (RUNTIME("INTERNAL: a kernel failed"), False),
+        (ValueError("RESOURCE_EXHAUSTED"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_want_of_memory_is_told_from_other_failures(error, wanting):
+    assert ran_out(error) is wanting
+
+
+def test_want_of_memory_is_recognised_where_it_happens():
+    with pytest.raises(RUNTIME) as failed:
+        jax.block_until_ready(jax.jit(lambda: jax.numpy.ones(2**48))() + 1)
+    assert ran_out(failed.value)

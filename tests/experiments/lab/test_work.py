@@ -240,10 +240,17 @@ def test_a_piece_that_does_not_fit_is_halved_and_so_are_those_that_follow(folder
         (0, 8), (0, 4), (0, 2), (3, 2), (1, 8), (1, 4), (1, 2), (4, 2), (2, 8), (2, 4), (2, 2),
         (5, 2),
     ]  # fmt: skip
-    assert capsys.readouterr().err.count("note: plus: out of memory, tried again in halves") == 6
     results = Results.load(folders.results / "plus.npz")
     assert results.arrays["total"].max() == 2
     assert results.config["unit"] == 8
+    assert results.config["smaller"] == {f"seed={seed}": {"unit": 2} for seed in range(6)}
+    noted = "6 of its pieces did not fit in memory and were computed with unit=2"
+    for _ in range(2):  # Now, and whenever the results are read.
+        said = capsys.readouterr().err
+        assert noted in said
+        conduct(study, config("signs=plus", "seeds=0..5"), folders)
+    assert said.count("note: plus: out of memory, tried again in halves") == 0
+    assert len(study.ran) == 12
 
 
 def test_what_does_not_fit_however_small_is_its_own_error(folders):

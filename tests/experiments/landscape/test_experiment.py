@@ -1,14 +1,21 @@
 """The plan of a landscape: every cell of every seed once, in the order of the data set."""
 
+import math
+
+import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.fig2 import Fig2
 from experiments.lab.command_line import load
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError, Role, roles
+from experiments.landscape import report
 from experiments.landscape.experiment import LandscapeConfig, cells, rates
+from lora_theory.store.dataset import Results
+from lora_theory.train import sweep
 
 
 @pytest.mark.parametrize("chunk", ["null", 1, 7, 128])
@@ -92,3 +99,50 @@ def test_what_can_not_run_here_is_refused_before_a_folder_is_made(overrides, sai
     with pytest.raises(ConfigError, match=f"^{said}"):
         conduct(Fig2(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
     assert not list(tmp_path.iterdir())
+
+
+SMALL = (
+    "model.width=16", "task.n_train=20", "task.n_test=8", "steps=6", "plot.early=2",
+    "grid.points=7", "seeds=2", "loss=mse", "plot.dpi=30",
+    "engine.policy=batch", "engine.devices=2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fits", [16, 5, 1])
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(fits, tmp_path, monkeypatch, capsys):
+    """Memory of a device that is full is forced; what comes of it is asked for by hand besides."""
+    monkeypatch.setattr(report, "lines", lambda *of: [])
+    monkeypatch.setattr("lora_theory.plots.landscapes.figure2", lambda *of, **more: Figure())
+    monkeypatch.setattr("lora_theory.plots.landscapes.judges_figure", lambda *of, **more: Figure())
+    original, tried = sweep.sweep_cells, []
+
+    def full(problem, cells, *, policy, **more):
+        tried.append(policy.micro_batch)
+        if policy.micro_batch > fits:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to")
+        return original(problem, cells, policy=policy, **more)
+
+    def run(name, *overrides):
+        cfg = load("fig2", LandscapeConfig, [*SMALL, *overrides])
+        conduct(Fig2(), cfg, Folders(tmp_path / name, tmp_path / f"{name}_figures"))
+        return Results.load(tmp_path / name / "mse.npz")
+
+    smaller = 16 // 2 ** math.ceil(math.log2(16 / fits))
+    asked = run("asked", f"engine.micro_batch={smaller}")
+    monkeypatch.setattr(sweep, "sweep_cells", full)
+    found = run("found", "engine.micro_batch=16")
+    halvings = [16 // 2**k for k in range(5) if 16 // 2**k >= smaller]
+    assert tried == [*halvings, smaller]  # The second seed begins where the first one ended.
+    for name, array in asked.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+    assert found.config["engine"]["micro_batch"] == 16
+    if fits == 16:
+        assert "smaller" not in found.config
+        return
+    mixed = found.config["smaller"]
+    assert len(mixed) == 2
+    assert all(of == {"engine.micro_batch": smaller} for of in mixed.values())
+    said = (
+        f"2 of its pieces did not fit in memory and were computed with engine.micro_batch={smaller}"
+    )
+    assert said in capsys.readouterr().err

@@ -240,6 +240,32 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert not list(tmp_path.glob(".*pieces*"))
 
 
+def test_a_width_that_does_not_fit_in_memory_is_halved_and_no_other(
+    undrawn, monkeypatch, tmp_path, capsys
+):
+    train, tried = sweep.sweep_cells, []
+
+    def full(problem, *arguments, policy, **options):
+        width = problem.model.w_out.shape[-1]
+        tried.append((width, policy.micro_batch))
+        if width == 32 and policy.micro_batch > 8:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to")
+        return train(problem, *arguments, policy=policy, **options)
+
+    monkeypatch.setattr(sweep, "sweep_cells", full)
+    run(tmp_path, small("engine.policy=batch", "engine.batch_bytes=500000"))
+    assert list(dict.fromkeys(tried)) == [(8, 69), (16, 34), (32, 17), (32, 8)]
+    assert tried.count((32, 17)) == 1  # The seeds that follow begin with the half.
+    results = Results.load(tmp_path / FILE)
+    assert results.config["engine"] == {
+        "policy": "batch", "micro_batch": None, "sample_block": None, "batch_bytes": 500000,
+    }  # fmt: skip
+    mixed = results.config["smaller"]
+    assert {name.split("width=")[1][:2] for name in mixed} == {"32"}
+    assert list(mixed.values()) == [{"engine.micro_batch": 8}] * 4
+    assert "4 of its pieces did not fit" in capsys.readouterr().err
+
+
 def test_pieces_of_other_versions_are_not_taken_up(
     undrawn, finished, monkeypatch, trained, tmp_path, capfd
 ):
