@@ -130,6 +130,7 @@ class ScalingConfig(schema.Common):
     sweeps: dict[str, SweepConfig] = science()
     coordinates: CoordinatesConfig
     first_seed: int = science(integer(0, 2**30))
+    seeds: schema.Seeds | None = science(schema.optional(schema.seeds(2)), default=None)
     steps: int = science(integer(2, 10**6))
     times: tuple[int, ...] = science(ascending(1))
     adam_eps: float = science(schema.rate())
@@ -156,6 +157,18 @@ class ScalingConfig(schema.Common):
         if self.decide.t not in self.times:
             listed = ", ".join(map(str, self.times))
             raise ConfigError("decide.t", f"must be among times = {listed}", self.decide.t)
+
+    def seeds_at(self, sweep: SweepConfig, width: int) -> tuple[int, ...]:
+        """The seeds of one width of a sweep; all widths have the same where `seeds` says which."""
+        return self.seeds or self._first(sweep.seeds_of(width))
+
+    def seeds_of(self, part: SweepConfig | CoordinatesConfig) -> tuple[int, ...]:
+        """All seeds of a sweep, or of the coordinate check."""
+        counts = part.seeds
+        return self.seeds or self._first(counts if isinstance(counts, int) else max(counts))
+
+    def _first(self, count: int) -> tuple[int, ...]:
+        return tuple(range(self.first_seed, self.first_seed + count))
 
 
 def rates(sweep: SweepConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

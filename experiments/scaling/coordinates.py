@@ -1,7 +1,7 @@
 """The coordinate check of a LoRA layer under three scalings of the rates: sizes over widths."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -57,13 +57,13 @@ class Check(NamedTuple):
     """All of it: scalings and inits share a compilation a width."""
 
 
-def layout(asked: CoordinatesConfig, first_seed: int) -> Layout:
+def layout(asked: CoordinatesConfig, seeds: Sequence[int]) -> Layout:
     """log2 of sizes over inits, scalings, widths, seeds and steps; −∞ for what is exactly 0."""
     coords: dict[str, Any] = {
         "init": list(INITS),
         "rates": list(SCALINGS),
         "n": asked.widths,
-        "seed": range(first_seed, first_seed + asked.seeds),
+        "seed": seeds,
         "t": range(1, asked.steps + 1),
     }
     return Layout(
@@ -96,7 +96,7 @@ def measure(cfg: "ScalingConfig") -> dict[str, np.ndarray]:
             for powers in SCALINGS.values()
         ],
         asked.widths,
-        seeds=range(cfg.first_seed, cfg.first_seed + asked.seeds),
+        seeds=cfg.seeds_of(asked),
         steps=asked.steps,
     )
     return {name: np.stack([table.logs[name] for table in tables]) for name in SIZES}

@@ -73,6 +73,8 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
         """All but the sweeps and the check, of which each part has its own."""
         found = super().science(cfg, settled=settled)
         del found["sweeps"], found["coordinates"]
+        if cfg.seeds is None:  # Which then follow from those of the part.
+            del found["seeds"]
         return found
 
     def plan(self, cfg: ScalingConfig) -> list[Part[Piece | Check]]:
@@ -80,7 +82,7 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
         parts: list[Part[Piece | Check]] = [
             Part(
                 name,
-                {_name(piece): piece for piece in _pieces(name, sweep, cfg.first_seed)},
+                {_name(piece): piece for piece in _pieces(name, sweep, cfg)},
                 {"sweep": schema.plain(sweep)},
             )
             for name, sweep in cfg.sweeps.items()
@@ -144,7 +146,7 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
             if line.size:
                 found[f"line_{curve}"] = losses[:, len(plane) :]
         if sweep.curvature.seeds:
-            seen = piece.seed - cfg.first_seed < sweep.curvature.seeds
+            seen = piece.seed in cfg.seeds_of(sweep)[: sweep.curvature.seeds]
             found["curvature"] = (
                 _curvature(problem, piece, cfg) if seen else np.full(_SHAPE, np.nan)
             )
@@ -165,7 +167,7 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
     def layout(self, part: Part[Piece | Check], cfg: ScalingConfig) -> Layout:
         """Losses over everything that the sweep varies; `ran` says what was run."""
         if part.name == CHECK:
-            return coordinates.layout(cfg.coordinates, cfg.first_seed)
+            return coordinates.layout(cfg.coordinates, cfg.seeds_of(cfg.coordinates))
         sweep = cfg.sweeps[part.name]
         eta_a, eta_b, eta = rates(sweep)
         coords: dict[str, Any] = {
@@ -175,7 +177,7 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
             "gamma": sweep.gamma,
             "rho": sweep.rho,
             "n": sweep.widths,
-            "seed": range(cfg.first_seed, cfg.first_seed + max(sweep.seeds)),
+            "seed": cfg.seeds_of(sweep),
         }
         stacked = tuple(coords)
         coords["step"] = kept_steps(cfg)
@@ -206,7 +208,7 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
             coordinates.check(arrays)
             return
         sweep, ran = cfg.sweeps[part.name], arrays["ran"]
-        asked = np.ones(1, bool) if piece is not None else _asked(sweep)
+        asked = np.ones(1, bool) if piece is not None else _asked(sweep, cfg)
         if (ran != asked).any():
             raise ValueError("ran: not what the config asks for")
         for names in (CURVES, tuple(f"line_{curve}" for curve in CURVES)):
@@ -232,8 +234,8 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
             super().keep(part, pieces, cfg, path, provenance)
             return
         sweep, made = cfg.sweeps[part.name], self.layout(part, cfg)
-        whole = dataclasses.replace(sweep, seeds=(max(sweep.seeds),) * len(sweep.seeds))
-        names = map(_name, _pieces(part.name, whole, cfg.first_seed))
+        whole = dataclasses.replace(cfg, seeds=schema.Seeds(cfg.seeds_of(sweep)))
+        names = map(_name, _pieces(part.name, sweep, whole))
         nothing = functools.partial(_nothing, made)
         assemble(path, made, provenance, [pieces.get(name, nothing) for name in names])
 
@@ -295,19 +297,19 @@ def _curvature(problem: "Problem", piece: Piece, cfg: ScalingConfig) -> np.ndarr
     return np.array([[(at.low, at.high) for at in (found.a, found.b, found.both)]])
 
 
-def _pieces(name: str, sweep: SweepConfig, first_seed: int) -> Iterator[Piece]:
+def _pieces(name: str, sweep: SweepConfig, cfg: ScalingConfig) -> Iterator[Piece]:
     """In the order of the data set."""
     for optimizer, init, rank, gamma, rho, width in itertools.product(
         sweep.optimizer, sweep.init, sweep.rank, sweep.gamma, sweep.rho, sweep.widths
     ):
-        for seed in range(first_seed, first_seed + sweep.seeds_of(width)):
+        for seed in cfg.seeds_at(sweep, width):
             yield Piece(name, optimizer, init, rank, gamma, rho, width, seed)
 
 
-def _asked(sweep: SweepConfig) -> np.ndarray:
+def _asked(sweep: SweepConfig, cfg: ScalingConfig) -> np.ndarray:
     """Which seeds are run at which width: (W, S)."""
-    counts = np.array([sweep.seeds_of(width) for width in sweep.widths])
-    return np.arange(max(sweep.seeds)) < counts[:, None]
+    counts = np.array([len(cfg.seeds_at(sweep, width)) for width in sweep.widths])
+    return np.arange(counts.max()) < counts[:, None]
 
 
 def _name(piece: Piece) -> str:

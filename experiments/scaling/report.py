@@ -32,8 +32,9 @@ def of_sweep(name: str, data: "Dataset", cfg: "ScalingConfig", prefix: str) -> R
     from experiments.scaling import figures
 
     config = config_of(data)["sweep"]
-    seeds = data.seed.values
-    title = f"{name}: {config['model']}, seeds from {seeds[0]} on; t = {cfg.decide.t}"
+    first = data.seed.values[0]
+    seeds = f"seeds from {first} on" if cfg.seeds is None else f"seeds {cfg.seeds}"
+    title = f"{name}: {config['model']}, {seeds}; t = {cfg.decide.t}"
     short, full = [title], [f"# {title}"]
     found = [verdicts.measure(family, name, config["model"], cfg) for family in families(data)]
     also = [gains(measured.family, cfg) for measured in found]

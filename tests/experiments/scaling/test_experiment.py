@@ -58,6 +58,34 @@ def test_a_piece_is_a_seed_at_a_width_in_the_order_of_the_data_set():
     assert layout.shape("line_test_loss")[7:] == (11, len(kept_steps(cfg)))
 
 
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("3", (0, 1, 2)), ("30..33", (30, 31, 32, 33)), ("[5,1,9]", (5, 1, 9))]
+)
+def test_seeds_of_all_widths_are_a_count_a_range_or_a_list(given, seeds):
+    cfg = small("part=null", f"seeds={given}", "first_seed=7")
+    for part in Width().plan(cfg):
+        layout = Width().layout(part, cfg)
+        layout.check()
+        assert tuple(layout.coords["seed"]) == seeds
+        if part.name != "coordinates":
+            by_width = {}
+            for piece in part.pieces.values():
+                by_width.setdefault(piece._replace(seed=0), []).append(piece.seed)
+            assert {tuple(of) for of in by_width.values()} == {seeds}
+
+
+def test_seeds_that_were_asked_for_by_name_are_those_of_the_list(undrawn, data, tmp_path, capsys):
+    run(tmp_path, small("seeds=[5,1]"))
+    assert "two_layer: two_layer, seeds 5,1; t = 10" in capsys.readouterr().out
+    some = open_dataset(tmp_path / FILE)
+    assert some.seed.values.tolist() == [5, 1]
+    for name in ("train_loss", "line_test_loss"):
+        found = some[name].squeeze().sel(n=[8, 16])  # The widths that have six seeds there.
+        expected = data[name].sel(n=[8, 16], seed=[5, 1])
+        np.testing.assert_array_equal(found, expected)
+    assert some.ran.all()
+
+
 def test_part_chooses_sweeps_and_each_has_its_config_alone():
     every = small("part=null")
     assert [part.name for part in Width().plan(every)] == [*every.sweeps, "coordinates"]
