@@ -16,24 +16,32 @@ _CFG = ("job", "hydra", "all")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # What may follow a flag.
 _CHOICES = {"-c": _CFG, "--cfg": _CFG, "-i": _INFO, "--info": _INFO}
+# Overrides that only ask, one of them as a word alone too, and what they leave out.
+_ASKING = {"status": "status=true", "status=true": "status=true", "plan=true": "plan=true"}
+_ELSEWHERE = re.compile(r"\+*(cluster=|hydra[./]launcher)")
 _FLAGS = {*MULTIRUN, *_CHOICES, "-h", "--help", "--hydra-help", "--version", "--resolve"}
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags, each with what follows it, and overrides: Hydra reads them in few orders only.
 
+    The word `status` alone is the override that asks for it; what only asks starts no jobs
+    elsewhere.
+
     Raises:
         ConfigError: a flag that is not known, or without its value.
 
     >>> split(["seeds=3", "--resolve", "--cfg", "job", "steps=1"])
     (['--resolve', '--cfg=job'], ['seeds=3', 'steps=1'])
+    >>> split(["status", "-m", "+cluster=slurm"])
+    (['-m'], ['status=true'])
     """
     flags, overrides, left = [], [], list(arguments)
     while left:
         argument = left.pop(0)
         flag, given, value = argument.partition("=")
         if not argument.startswith("-"):
-            overrides.append(argument)
+            overrides.append(_ASKING.get(argument, argument))
         elif flag not in _FLAGS:
             raise ConfigError(flag, f"must be one of {', '.join(sorted(_FLAGS))}", argument)
         elif flag not in _CHOICES:
@@ -51,6 +59,8 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         raise ConfigError(modes[-1], f"must be given without {modes[0]}", modes[-1])
     if "--resolve" in flags and not any(f.startswith(("--cfg", "--help", "-h")) for f in flags):
         raise ConfigError("--resolve", "must be given with --cfg", "--resolve")
+    if {*overrides} & {*_ASKING.values()}:
+        overrides = [given for given in overrides if not _ELSEWHERE.match(given)]
     return flags, overrides
 
 

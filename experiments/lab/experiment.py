@@ -20,8 +20,10 @@ from experiments.lab.backend import started
 from experiments.lab.folders import Folders
 from experiments.lab.memory import Need, check_memory
 from experiments.lab.origin import Saved, check_saved, pieces_of
+from experiments.lab.plan import plan_of
 from experiments.lab.schema import Role
 from experiments.lab.show import show
+from experiments.lab.status import status_of
 from experiments.lab.work import SMALLER, Slab, Work
 from lora_theory.store.claims import exclusive
 from lora_theory.store.dataset import Results, assemble, damaged
@@ -193,6 +195,13 @@ class Experiment(Generic[C, P, R]):
         """How much work a piece is, for the progress bar."""
         return 1
 
+    def core_seconds(self, piece: P, cfg: C) -> float | None:
+        """What a piece takes of one core's time, as a model of measured costs says; None: unknown.
+
+        It says what a run would take, and how much of it is left; of no result it decides anything.
+        """
+        return None
+
     def marks(self, arrays: Arrays) -> Mapping[str, int]:
         """How many units of a finished piece bear a mark that the bar should show."""
         return {}
@@ -213,6 +222,10 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
         SystemExit: a report's status is not 0.
         TypeError, ValueError: a mistake of the experiment, by name.
     """
+    if cfg.plan or cfg.status:  # type: ignore[attr-defined]
+        answer = plan_of if cfg.plan else status_of  # type: ignore[attr-defined]
+        print("\n".join(answer(experiment, cfg, folders)))
+        return
     parts, slab = experiment.plan(cfg), Slab.of(cfg)
     layouts = _checked(experiment, parts, cfg)
     paths = [folders.results / f"{part.name}{experiment.suffix}" for part in parts]

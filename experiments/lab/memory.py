@@ -66,6 +66,11 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and wanting)
 
 
+def cores() -> int:
+    """How many cores of this machine the process may use; starts nothing."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available(meminfo: Path = Path("/proc/meminfo")) -> int | None:
     """Bytes of memory that programs can have; None where the machine does not say."""
     try:

@@ -1,14 +1,16 @@
 """Whose results are: what decides them now, and in what saved ones differ from that."""
 
+import json
+import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from experiments.lab import schema
-from experiments.lab.schema import Role, flatten
+from experiments.lab.schema import Role, filled, flatten
 from lora_theory.store.code import code_digest
 from lora_theory.store.files import ResultsError
-from lora_theory.store.pieces import Pieces
+from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance, difference, library_versions
 
 if TYPE_CHECKING:
@@ -36,6 +38,24 @@ class Saved(NamedTuple, Generic[R]):
     origin: Provenance
     other: str | None
     results: R | None
+
+
+class There(NamedTuple, Generic[C, P]):
+    """What is there of a part's pieces on one backend, at one moment.
+
+    Attributes:
+        store: the pieces.
+        cfg: the config as it was settled for them.
+        part: the part in that config.
+        done: names of the pieces that are on disk.
+        claims: name -> the claim on a piece that somebody is at.
+    """
+
+    store: Pieces
+    cfg: C
+    part: "Part[P]"
+    done: set[str]
+    claims: Mapping[str, Path]
 
 
 class Origins(NamedTuple):
@@ -81,6 +101,19 @@ def check_saved(experiment: "Experiment[C, P, R]", part: "Part[P]", cfg: C, path
     Raises:
         ResultsError: they are of another config, damaged, not there, or do not say whose they are.
     """
+    origin, other = whose(experiment, part, cfg, path)
+    due = experiment.renews and other is not None and not cfg.replot  # type: ignore[attr-defined]
+    return Saved(origin, other, None if due else experiment.open(part, cfg, path))
+
+
+def whose(
+    experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Path
+) -> tuple[Provenance, str | None]:
+    """What decided saved results, and in words, what would be another now; None if nothing.
+
+    Raises:
+        ResultsError: they are of another config, damaged, not there, or do not say whose they are.
+    """
     origin = experiment.origin(path)
     if origin is None:
         raise ResultsError(
@@ -96,9 +129,50 @@ def check_saved(experiment: "Experiment[C, P, R]", part: "Part[P]", cfg: C, path
         )
     here = library_versions() | {"backend": origin.versions.get("backend", "")}
     now = Provenance(origin.config, here, code_of(experiment, part, cfg, _KEEP))
-    other = now.difference(origin)
-    due = experiment.renews and other is not None and not cfg.replot  # type: ignore[attr-defined]
-    return Saved(origin, other, None if due else experiment.open(part, cfg, path))
+    return origin, now.difference(origin)
+
+
+def finished(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Path) -> bool:
+    """Whether a run would compute nothing: results are there, and not due to be renewed.
+
+    Raises:
+        ResultsError: they are of another config, or damaged.
+    """
+    try:
+        _, other = whose(experiment, part, cfg, path)
+    except ResultsError:
+        if os.path.lexists(path):
+            raise
+        return False
+    return not (experiment.renews and other is not None)
+
+
+def there(
+    experiment: "Experiment[C, P, R]", part: "Part[P]", cfg: C, path: Path
+) -> list[There[C, P]]:
+    """What is there of a part's pieces, of this config and today's code; starts no backend.
+
+    Args:
+        experiment: whose part it is.
+        part: the part.
+        cfg: the config as it was asked.
+        path: of the results file to be.
+
+    Returns:
+        One for each backend, or other versions, with which somebody has begun.
+    """
+    asked = json.loads(json.dumps(_asked(experiment, part, cfg)))  # As the records have it.
+    code, found = code_of(experiment, part, cfg, _RUN), []
+    for store in Pieces.beside(path):
+        origin = store.provenance
+        if origin.code == code and difference(asked, origin.config) is None:
+            settled = filled(cfg, store.chosen())
+            here = next(p for p in experiment.plan(settled) if p.name == part.name)
+            names = {stamped(name, piece): name for name, piece in here.pieces.items()}
+            done, claims = store.listing(names)
+            at = {names[file]: claim for file, claim in claims.items()}
+            found.append(There(store, settled, here, {names[file] for file in done}, at))
+    return found
 
 
 def pieces_of(

@@ -97,3 +97,17 @@ def in_bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} bytes"
+
+
+def in_time(seconds: float) -> str:
+    """How long that is, in the largest unit of which it is about two.
+
+    >>> in_time(7), in_time(2400), in_time(5.2 * 3600), in_time(3e6)
+    ('7 seconds', '40 minutes', '5.2 hours', '35 days')
+    >>> in_time(0.2)
+    'a second'
+    """
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1)):
+        if (count := seconds / size) >= 2:
+            return f"{count:.0f} {unit}" if count >= 10 or size <= 60 else f"{count:.1f} {unit}"
+    return "a second"

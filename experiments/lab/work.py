@@ -167,7 +167,8 @@ class Work(Generic[C, P, R]):
                     if not mine:
                         return False
                     if (arrays := self._got(name)) is None:
-                        with self.worker.at(self.experiment.units(piece)):
+                        expected = self.experiment.core_seconds(piece, self.cfg) or 0.0
+                        with self.worker.at(self.experiment.units(piece), expected):
                             arrays = self._made(piece)
                             self._check(piece, arrays)
                             self.store.put(self.files[name], arrays)

@@ -14,13 +14,14 @@ import contextlib
 import glob
 import itertools
 import json
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lora_theory.store.files import ResultsError, writing
 from lora_theory.store.reading import parsed, regular
@@ -168,15 +169,33 @@ def exclusive(path: str | Path, *, quiet: bool = True) -> Iterator[None]:
         yield
 
 
-def read(file: Path) -> bytes | None:
-    """What a claim says; nothing if it can not be read, None if it is not there."""
+class Seen(NamedTuple):
+    """A claim at one moment.
+
+    Attributes:
+        content: what it says; nothing if it can not be read.
+        changed: when it last did, by the clock of the file server; −∞ if it can not be read.
+    """
+
+    content: bytes
+    changed: float
+
+
+def seen(file: Path) -> Seen | None:
+    """A claim as it is now; None if it is not there."""
     try:
-        with regular(file) as handle:
-            return handle.read(_LONG)
+        with regular(file) as handle:  # Opened, so that no cache answers.
+            return Seen(handle.read(_LONG), os.fstat(handle.fileno()).st_mtime)
     except FileNotFoundError:
         return None
     except ResultsError:
-        return b""
+        return Seen(b"", -math.inf)
+
+
+def read(file: Path) -> bytes | None:
+    """What a claim says; nothing if it can not be read, None if it is not there."""
+    found = seen(file)
+    return None if found is None else found.content
 
 
 def owner_is_dead(content: bytes) -> bool:

@@ -8,11 +8,12 @@ code) share a folder whose name has its digest; those of another are never taken
 import contextlib
 import glob
 import hashlib
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,19 @@ _RECORD = "provenance.json"
 _UNKNOWN = "of unknown provenance"
 _CHOSEN = "chosen.json"
 _HALVED = ".halved"
+
+
+class Listing(NamedTuple):
+    """Which pieces are there, at one moment.
+
+    Attributes:
+        done: names of those that are on disk.
+        claims: name -> the claim on a piece that somebody is at; of several the last one, for
+            whoever made it took those before for dead.
+    """
+
+    done: set[str]
+    claims: Mapping[str, Path]
 
 
 class Pieces:
@@ -57,6 +71,17 @@ class Pieces:
         self._beside = f".{path.name}.pieces-"
         self.folder = path.parent / f"{self._beside}{provenance.digest}"
         self._claims = Claims()
+
+    @classmethod
+    def beside(cls, path: str | Path) -> list["Pieces"]:
+        """Those that wait beside a results file, of every provenance that can be read."""
+        path, found = Path(path), []
+        for folder in sorted(path.parent.glob(f".{glob.escape(path.name)}.pieces-*")):
+            with contextlib.suppress(OSError, ResultsError, ValueError):
+                pieces = cls(path, Provenance.of(read_json(folder / _RECORD)))
+                if pieces.folder == folder:
+                    found.append(pieces)
+        return found
 
     def make(self) -> None:
         """Make the folder, with a record of whose pieces they are.
@@ -87,6 +112,38 @@ class Pieces:
             except ValueError:
                 raise ResultsError(f"{record}: damaged; delete {self.folder}") from None
         return found if isinstance(found, dict) else chosen
+
+    def chosen(self) -> dict[str, Any]:
+        """What the machine has decided here; nothing where it has not, or where it can not be read.
+
+        >>> import tempfile
+        >>> Pieces(Path(tempfile.mkdtemp()) / "a.npz", Provenance({}, {}, "")).chosen()
+        {}
+        """
+        with contextlib.suppress(OSError, ResultsError, ValueError):
+            found = read_json(self.folder / _CHOSEN)
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def listing(self, names: Iterable[str]) -> Listing:
+        """Which of some pieces are on disk or being computed; reads one folder and no file."""
+        there: set[str] = set()
+        with contextlib.suppress(OSError):  # It has gone, or is not ours to read.
+            there = set(os.listdir(self.folder))
+        last: dict[str, int] = {}
+        for entry in there:
+            stem, _, generation = entry.rpartition(".claim")
+            if stem and generation.isdecimal():
+                last[stem] = max(int(generation), last.get(stem, 0))
+        done, claims = set(), {}
+        for name in names:
+            file = self._file(name)
+            if file.name in there:
+                done.add(name)
+            if file.stem in last:
+                claim = self._claim(name)
+                claims[name] = claim.with_name(f"{claim.name}{last[file.stem]}")
+        return Listing(done, claims)
 
     def halvings(self, key: str) -> int:
         """How often work of a kind had to be halved to fit in memory, by anybody."""

@@ -247,3 +247,18 @@ def test_the_writer_removes_what_a_killed_one_left(tmp_path):
         found = names(tmp_path)
     assert found == {".mse.npz.claim0", ".mse.npz.b.tmp", "all_pairs.npz"}
     assert names(tmp_path) == {".mse.npz.b.tmp", "all_pairs.npz"}
+
+
+def test_a_claim_is_seen_with_when_it_last_changed(tmp_path):
+    path = tmp_path / "a.claim"
+    assert claims.seen(tmp_path / "a.claim0") is None
+    with Claims(beat=0.01).held(path):
+        first = claims.seen(tmp_path / "a.claim0")
+        assert owner_of(first.content)["process"] == os.getpid()
+        os.utime(tmp_path / "a.claim0", (0, 0))
+        end = time.monotonic() + 60
+        while (later := claims.seen(tmp_path / "a.claim0")).changed < first.changed:
+            assert time.monotonic() < end
+        assert later.content != first.content
+    (tmp_path / "b").mkdir()
+    assert claims.seen(tmp_path / "b") == (b"", float("-inf"))

@@ -9,6 +9,7 @@ from damage import NO_FILES, no_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_theory.store.claims import exclusive
 from lora_theory.store.files import ResultsError, WriteError
 from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance
@@ -232,3 +233,46 @@ def test_different_names_are_different_files_that_a_file_system_can_bear(names, 
     for file in files:
         assert file.parent == store.folder
         assert len(file.name.encode()) <= 255
+
+
+def test_all_pieces_beside_a_results_file_are_found_by_what_they_say(tmp_path):
+    other = OURS._replace(versions={"jax": "0.9"})
+    stores = [pieces(tmp_path), pieces(tmp_path, other), pieces(tmp_path, name="msex.npz")]
+    for content in ("{", '{"config": {}}'):
+        odd = tmp_path / f".mse.npz.pieces-{len(content)}"
+        odd.mkdir()
+        (odd / "provenance.json").write_text(content)
+    moved = tmp_path / ".mse.npz.pieces-0"
+    shutil.copytree(stores[0].folder, moved)  # It does not say that it is itself.
+    (tmp_path / ".mse.npz.pieces-1").touch()
+    found = Pieces.beside(tmp_path / "mse.npz")
+    assert {store.folder for store in found} == {store.folder for store in stores[:2]}
+    assert {store.provenance.versions["jax"] for store in found} == {"0.10", "0.9"}
+    assert Pieces.beside(tmp_path / "nothing" / "mse.npz") == []
+
+
+def test_one_look_at_a_folder_says_what_is_done_and_who_is_at_what(tmp_path):
+    store, names = pieces(tmp_path), ["seed=0", "seed=1", "η = 2", "a.b", "c"]
+    store.put("seed=0", {"a": np.ones(1)})
+    store.put("η = 2", {"a": np.ones(1)})
+    with store.claimed("a.b"), store.claimed("η = 2"), exclusive(store.folder / "chosen.json"):
+        for generation in (1, 2, 10):
+            (store.folder / f"seed=1.claim{generation}").touch()
+        found = store.listing(names)
+    assert found.done == {"seed=0", "η = 2"}
+    assert found.claims.keys() == {"seed=1", "a.b", "η = 2"}
+    assert found.claims["seed=1"].name == "seed=1.claim10"
+    assert found.claims["a.b"].name == "a.b.claim0"
+    assert store.listing(names).claims.keys() == {"seed=1"}
+    store.remove()
+    assert store.listing(names) == (set(), {})
+
+
+def test_what_was_chosen_is_read_and_what_can_not_be_is_nothing(tmp_path):
+    store = pieces(tmp_path)
+    assert store.chosen() == {}
+    store.settled({"engine": {"policy": "cores"}})
+    assert store.chosen() == {"engine": {"policy": "cores"}}
+    for content in ("{", "[]", ""):
+        (store.folder / "chosen.json").write_text(content)
+        assert store.chosen() == {}

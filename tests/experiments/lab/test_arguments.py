@@ -13,6 +13,15 @@ from experiments.lab.schema import ConfigError
         ("-i a=1", ["--info=all"], ["a=1"]),
         ("a=1 --info config b=2", ["--info=config"], ["a=1", "b=2"]),
         ("-c hydra ~a", ["--cfg=hydra"], ["~a"]),
+        ("status a=1", [], ["status=true", "a=1"]),
+        ("a=status -m b=1,2 status", ["-m"], ["a=status", "b=1,2", "status=true"]),
+        ("+cluster=slurm a=1 status", [], ["a=1", "status=true"]),
+        ("+cluster=slurm hydra.launcher.partition=b plan=true", [], ["plan=true"]),
+        (
+            "+cluster=slurm hydra.launcher.partition=b",
+            [],
+            ["+cluster=slurm", "hydra.launcher.partition=b"],
+        ),
     ],
 )
 def test_flags_take_what_belongs_to_them_and_no_override(line, flags, overrides):

@@ -64,3 +64,11 @@ def test_want_of_memory_is_recognised_where_it_happens():
     with pytest.raises(RUNTIME) as failed:
         jax.block_until_ready(jax.jit(lambda: jax.numpy.ones(2**48))() + 1)
     assert ran_out(failed.value)
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(memory.os, "sched_getaffinity", lambda _: {0, 3, 5})
+    assert memory.cores() == 3
+    monkeypatch.delattr(memory.os, "sched_getaffinity")
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: None)
+    assert memory.cores() == 1

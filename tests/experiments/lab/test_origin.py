@@ -330,3 +330,45 @@ def test_a_layout_is_checked_before_and_a_piece_when_it_is_computed(folders):
         conduct(experiment, config(), folders)
     assert len(experiment.ran) == 1
     assert pieces(folders.results) == []
+
+
+def test_pieces_are_found_without_a_backend_as_they_were_settled(folders, code):
+    """By config and code; on whatever backend, with what the machine decided there."""
+    study, cfg = Sums(), config("signs=plus")
+    part, path = study.plan(cfg)[0], folders.results / "plus.npz"
+
+    def found(*overrides):
+        asked = config("signs=plus", *overrides)
+        return origin.there(Sums(), Sums().plan(asked)[0], asked, path)
+
+    assert found() == []
+    folders.results.mkdir()
+    begun = work.Work(study, part, cfg, path, {"unit": 4})
+    begun._attempt("seed=2", lambda *_: None)
+    (one,) = found()
+    assert (one.done, one.claims, one.cfg.unit) == ({"seed=2"}, {}, 4)
+    other = begun.store.provenance._replace(versions={"backend": "tpu"})
+    Pieces(path, other).make()
+    assert sorted(len(each.done) for each in found()) == [0, 1]
+    assert found("size=9") == []
+    code["run"] = "b"
+    assert found() == []
+
+
+def test_results_are_finished_unless_they_are_due_to_be_renewed(folders, code):
+    cfg, path = config("signs=plus"), folders.results / "plus.npz"
+
+    def finished(study, *overrides):
+        asked = config("signs=plus", *overrides)
+        return origin.finished(study, study.plan(asked)[0], asked, path)
+
+    assert not finished(Renewed())
+    conduct(Renewed(), cfg, folders)
+    assert finished(Renewed())
+    code["keep"] = "b"
+    assert (finished(Sums()), finished(Renewed())) == (True, False)
+    with pytest.raises(ResultsError, match="of another config"):
+        finished(Sums(), "size=9")
+    path.write_bytes(b"nothing")
+    with pytest.raises(ResultsError, match=str(path)):
+        finished(Sums())

@@ -76,3 +76,60 @@ def test_files_are_written_seldom(tmp_path, monkeypatch):
             pass
     assert len(written) <= 100
     assert worker.record.pieces == 100
+
+
+def test_a_process_is_there_before_its_first_piece_is_done(tmp_path):
+    worker = Worker(tmp_path)
+    with worker.reporting():
+        assert records(tmp_path) == [worker.record]
+        assert worker.record.pieces == 0
+
+
+def test_a_signal_is_no_error_of_its_own(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Worker(tmp_path).reporting():
+        raise KeyboardInterrupt
+    assert [record.error for record in records(tmp_path)] == [workers.STOPPED]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time, of which half is computed."""
+    now = [0.0]
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(workers.time, "process_time", lambda: now[0] / 2)
+    return now
+
+
+def test_time_counts_once_while_several_threads_are_at_pieces(tmp_path, clock):
+    """From 1 to 4, and from 10 to 12; nobody is at a piece between."""
+    worker = Worker(tmp_path)
+    clock[0] = 1.0
+    with worker.at(2, expected=5.0):
+        clock[0] = 2.0
+        with worker.at(3, expected=7.0):
+            clock[0] = 3.0
+        clock[0] = 4.0
+    clock[0] = 10.0
+    with worker.at(1):
+        clock[0] = 12.0
+    found = worker.record
+    assert (found.pieces, found.units, found.expected) == (3, 6, 12.0)
+    assert (found.seconds, found.core_seconds) == (5.0, 2.5)
+
+
+def test_time_of_a_piece_that_failed_counts_and_the_piece_does_not(tmp_path, clock):
+    worker = Worker(tmp_path)
+
+    def fails():
+        clock[0] = 3.0
+        raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"), worker.at(2, expected=5.0):
+        fails()
+    assert (worker.record.pieces, worker.record.expected, worker.record.seconds) == (0, 0.0, 3.0)
+
+
+def test_what_several_have_done_adds_up():
+    one = Record("a", 1, "7", 1, 2, 3.0, 4.0, 5.0)
+    both = one + Record("b", 2, "", 1, 1, 1.0, 1.0, 1.0, "odd")
+    assert both == Record("a", 1, "7", 2, 3, 4.0, 5.0, 6.0, "odd")
