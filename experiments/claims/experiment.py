@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import registry
+from experiments.claims import cost, settings
 from experiments.claims import report as shown
-from experiments.claims import settings
 from experiments.claims.judge import Judge, Record
 from experiments.claims.landscapes import LOSS, TASK, DecideConfig, WindowConfig, windows
 from experiments.claims.measured import check_measured
@@ -146,6 +146,10 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
     def run(self, piece: Piece, cfg: ClaimsConfig) -> Arrays:
         """Measure a setting, a diagram or a curve."""
         return settings.measure(piece, cfg)
+
+    def core_seconds(self, piece: Piece, cfg: ClaimsConfig) -> float:
+        """As measured, scaled by settings, seeds, sizes and steps."""
+        return cost.core_seconds(piece, cfg)
 
     def group(self, piece: Piece) -> Piece:
         """Each piece is a compilation of its own."""

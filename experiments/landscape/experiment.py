@@ -11,7 +11,7 @@ import numpy as np
 from experiments import registry
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
-from experiments.lab.memory import Need
+from experiments.lab.memory import Need, cores
 from experiments.lab.schema import (
     ConfigError,
     drawing,
@@ -23,6 +23,7 @@ from experiments.lab.schema import (
     part,
     science,
 )
+from experiments.landscape import cost
 from experiments.registry import ModelConfig
 from lora_theory.stats.landscapes import AROUND, CURVES, Judge
 from lora_theory.store.dataset import Layout
@@ -178,7 +179,7 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
         """What the engine holds for one piece."""
         from experiments.landscape.memory import needs
 
-        devices = len(devices_of(cfg.engine))
+        devices = cfg.engine.devices or cores()
         return needs(cfg.model, cfg.task, cfg.engine, cfg.steps, _piece_cells(cfg), devices)
 
     def tables(self, part: Part[Piece], cfg: LandscapeConfig) -> Mapping[str, Collection[str]]:
@@ -229,6 +230,12 @@ class Landscape(Experiment[LandscapeConfig, Piece, "Dataset"]):
     def units(self, piece: Piece) -> int:
         """Runs."""
         return piece.stop - piece.start
+
+    def core_seconds(self, piece: Piece, cfg: LandscapeConfig) -> float:
+        """All its runs at once."""
+        return cost.core_seconds(
+            cfg.model, cfg.task, cfg.optimizer.name, self.units(piece), cfg.steps
+        )
 
     def marks(self, arrays: Arrays) -> Mapping[str, int]:
         """How many runs diverged."""

@@ -12,7 +12,8 @@ import numpy as np
 from experiments import registry
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
-from experiments.lab.memory import Need
+from experiments.lab.memory import Need, cores
+from experiments.landscape import cost
 from experiments.landscape.experiment import (
     batch_bytes_of,
     devices_of,
@@ -47,6 +48,11 @@ if TYPE_CHECKING:
 BLOCKS = ("A", "B", "both")
 ENDS = ("least", "largest")
 _SHAPE = (1, len(BLOCKS), len(ENDS))
+# Core-seconds that the programs of one width take to compile, and the coordinate check of one,
+# which is little else; runs and steps for one product with the Hessian. Measured on a virtual
+# machine, AMD EPYC.
+_COMPILING, _COMPILING_CURVATURE, _CHECKING = 1.5, 4.5, 4.4
+_PRODUCT = 25
 
 
 class Piece(NamedTuple):
@@ -152,6 +158,21 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
             )
         return found
 
+    def core_seconds(self, piece: Piece | Check, cfg: ScalingConfig) -> float:
+        """Its runs in the plane and along the line, the curvature, its share of compiling."""
+        if isinstance(piece, Check):
+            return _CHECKING * len(cfg.coordinates.widths)
+        sweep, model = cfg.sweeps[piece.sweep], model_of(cfg.sweeps[piece.sweep], piece)
+        runs = len(plane_cells(sweep)) + len(line_cells(sweep))
+        found = cost.core_seconds(model, sweep.task, piece.optimizer, runs, cfg.steps)
+        programs = _COMPILING
+        if sweep.curvature.seeds:
+            programs += _COMPILING_CURVATURE
+        if piece.seed - cfg.first_seed < sweep.curvature.seeds:
+            products = len(BLOCKS) * sweep.curvature.iterations
+            found += _PRODUCT * products * cost.run_and_step(model, sweep.task)
+        return found + programs / sweep.seeds_of(piece.width)
+
     def halved(self, piece: Piece | Check, cfg: ScalingConfig) -> ScalingConfig | None:
         """With half as many cells that step together at this width."""
         if isinstance(piece, Check):
@@ -256,7 +277,7 @@ def _needs(name: str, cfg: ScalingConfig) -> list[Need]:
         width=max(sweep.widths), rank=max(sweep.rank),
     )  # fmt: skip
     cells = len(plane_cells(sweep)) + len(line_cells(sweep))
-    devices = len(devices_of(cfg.engine))
+    devices = cfg.engine.devices or cores()
     fields = {
         "model.width": f"sweeps.{name}.widths",
         "model.rank": f"sweeps.{name}.rank",

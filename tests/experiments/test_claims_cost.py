@@ -1,0 +1,61 @@
+"""What the pieces of the claims take: each has a cost, which grows with what there is to do."""
+
+import pytest
+
+from experiments.claims.cost import core_seconds
+from experiments.claims.experiment import Claims, ClaimsConfig
+from experiments.claims.landscapes import Window
+from experiments.claims.settings import Approach, Diagram, Group, Symmetries
+from experiments.lab.command_line import load
+
+
+def pieces(*overrides):
+    cfg = load("claims", ClaimsConfig, list(overrides))
+    return cfg, list(Claims().plan(cfg)[0].pieces.values())
+
+
+def total(*overrides, kind=object, of=lambda piece: True):
+    cfg, found = pieces(*overrides)
+    return sum(core_seconds(p, cfg) for p in found if isinstance(p, kind) and of(p))
+
+
+@pytest.mark.parametrize("kind", [Window, Group, Symmetries, Diagram, Approach])
+def test_every_kind_of_piece_has_a_cost(kind):
+    assert total(kind=kind) > 0
+    assert total(kind=kind) < total()
+
+
+@pytest.mark.parametrize(
+    ("override", "model"),
+    [
+        ("seeds.two_layer=8000", "two_layer"),
+        ("seeds.map=200", "map"),
+        ("steps=6", "layer"),
+        ("widths=[256,512,1024,2048,4096]", "linear"),
+        ("ranks=[4,8,16,64]", "rank"),
+        ("rank_width=2048", "rank"),
+    ],
+)
+def test_groups_cost_more_with_more_to_do_and_no_others_do(override, model):
+    def of(piece):
+        return piece.model == model
+
+    assert total(override, kind=Group, of=of) > 1.05 * total(kind=Group, of=of)
+    assert total(override, kind=Window) == total(kind=Window)
+
+
+@pytest.mark.parametrize("override", ["seeds=256", "steps=20", "n_train=200", "log2_a=[-16,0]"])
+def test_landscapes_cost_more_with_more_to_do(override):
+    def of(piece):
+        return piece.family.model == "two_layer"
+
+    more = total(f"landscapes.two_layer.{override}", kind=Window, of=of)
+    assert more > 1.1 * total(kind=Window, of=of)
+
+
+def test_twice_the_seeds_of_a_model_are_twice_what_does_not_compile():
+    def of(piece):
+        return piece.model == "two_layer"
+
+    one, two, three = (total(f"seeds.two_layer={n}", kind=Group, of=of) for n in (1000, 2000, 3000))
+    assert three - two == pytest.approx(two - one)
