@@ -168,10 +168,10 @@ class Scaling(Experiment[ScalingConfig, Piece | Check, "Dataset"]):
         programs = _COMPILING
         if sweep.curvature.seeds:
             programs += _COMPILING_CURVATURE
-        if piece.seed - cfg.first_seed < sweep.curvature.seeds:
+        if piece.seed in cfg.seeds_of(sweep)[: sweep.curvature.seeds]:
             products = len(BLOCKS) * sweep.curvature.iterations
             found += _PRODUCT * products * cost.run_and_step(model, sweep.task)
-        return found + programs / sweep.seeds_of(piece.width)
+        return found + programs / len(cfg.seeds_at(sweep, piece.width))
 
     def halved(self, piece: Piece | Check, cfg: ScalingConfig) -> ScalingConfig | None:
         """With half as many cells that step together at this width."""
