@@ -4,6 +4,7 @@ annotations of arrays are checked at run time.
 
 import atexit
 import fcntl
+import gc
 import os
 import pkgutil
 import shutil
@@ -50,6 +51,15 @@ def checked_modules():
 CHECKED = list(checked_modules())
 assert "lora_theory.train.sweep" in CHECKED
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
+
+# What imports leave is looked through once: the collector then finds garbage of tests alone.
+gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
