@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import registry
 from experiments.claims import experiment, report, settings
@@ -21,6 +22,7 @@ from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
 from lora_theory.store.files import ResultsError
 from lora_theory.theory import claims as theory
+from lora_theory.theory.regions import lattice
 
 ROOT = Path(__file__).parents[2]
 # What the scalar map can check (it costs nothing), and claims of two models over widths; some of
@@ -84,6 +86,13 @@ def reference(once, user):
 def undrawn(monkeypatch):
     """No figures: other tests look at them, and they take seconds."""
     monkeypatch.setattr(report, "figures", lambda record: {})
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Overrides for diagrams of few points and steps: `reference` has the whole ones."""
+    monkeypatch.setattr(experiment, "lattice", lambda n: lattice(2))
+    return ["lattice_steps=26", "map_log2_widths=[1000,1500,2000]"]
 
 
 def report_of(out):
@@ -172,12 +181,12 @@ def test_a_contradicted_record_is_exit_status_1(
     assert shown in capsys.readouterr().out
 
 
-def test_a_wrong_claim_fails_the_run(undrawn, tmp_path, monkeypatch, capsys):
+def test_a_wrong_claim_fails_the_run(undrawn, coarse, tmp_path, monkeypatch, capsys):
     """A claim recorded as holding that does not hold: exit status 1, in process."""
     right = theory.claims(("boundary-gd",))[0]
     wrong = dataclasses.replace(right, cases=right.control)
     monkeypatch.setattr(experiment, "chosen", lambda cfg: [wrong])
-    cfg = load("claims", ClaimsConfig, ["dpi=40"])
+    cfg = load("claims", ClaimsConfig, coarse)
     with pytest.raises(SystemExit) as stop:
         conduct(Claims(), cfg, Folders(tmp_path / "results", tmp_path / "figures"))
     assert stop.value.code == 1
@@ -212,8 +221,12 @@ def test_a_report_of_other_seeds_is_not_drawn_as_this_one(reference, tmp_path):
         conduct(Claims(), cfg, Folders(results, tmp_path))
 
 
-def test_another_resolution_measures_nothing_and_draws_elsewhere(reference, unmeasured, tmp_path):
+def test_another_resolution_measures_nothing_and_draws_elsewhere(
+    reference, unmeasured, monkeypatch, tmp_path
+):
     """dpi decides the drawing: the report is found, and the other figures stay."""
+    names = {Path(name).stem for name in FIGURES}  # They have been drawn.
+    monkeypatch.setattr(report, "figures", lambda record: {name: Figure() for name in names})
     cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true", "dpi=50"])
     conduct(Claims(), cfg, Folders(reference[0] / "results" / "claims", tmp_path))
     assert {p.name for p in tmp_path.iterdir()} == FIGURES
