@@ -160,8 +160,7 @@ class _Reach:
             yield script, sorted(nodes, key=lambda node: node.lineno)
 
     def _imported(self, path: Path, tree: ast.Module, nodes: Sequence[ast.AST]) -> list[Path]:
-        bound = source.bindings(path, tree)
-        names = {found for node in nodes for found in source.imports(path, node, bound)}
+        names = {found for node in nodes for found in source.imports(path, tree, node)}
         return [file for folder, name in names for file in self._files(folder, name)]
 
     def _files(self, folder: Path | None, name: str) -> tuple[Path, ...]:

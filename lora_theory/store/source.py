@@ -117,7 +117,8 @@ def _from(path: Path, node: ast.ImportFrom) -> tuple[Path | None, str]:
     return folder, f"{node.module}." if node.module else ""
 
 
-def bindings(path: Path, tree: ast.Module) -> dict[str, Place]:
+@functools.cache
+def bindings(path: Path, tree: ast.Module) -> Mapping[str, Place]:
     """What each imported name of a module stands for."""
     found: dict[str, Place] = {}
     for node in ast.walk(tree):
@@ -132,9 +133,17 @@ def bindings(path: Path, tree: ast.Module) -> dict[str, Place]:
     return found
 
 
-def imports(path: Path, tree: ast.AST, bound: Mapping[str, Place]) -> Iterator[Place]:
-    """All that a piece of code imports, names in a string, or takes from an imported package."""
-    for node in ast.walk(tree):
+@functools.cache
+def imports(path: Path, tree: ast.Module, piece: ast.AST) -> frozenset[Place]:
+    """All that a piece of a module imports, names in a string, or takes from an imported package.
+
+    Kept, as every digest of one process asks it of the same modules.
+    """
+    return frozenset(_imports(path, piece, bindings(path, tree)))
+
+
+def _imports(path: Path, piece: ast.AST, bound: Mapping[str, Place]) -> Iterator[Place]:
+    for node in ast.walk(piece):
         if isinstance(node, ast.Import):
             yield from ((None, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -52,13 +52,12 @@ def test_what_does_not_compute_is_left_out(tmp_path):
 )
 def test_imports_are_found(text, found, tmp_path):
     path, tree = module(tmp_path, text)
-    assert {name for _, name in source.imports(path, tree, source.bindings(path, tree))} == found
+    assert {name for _, name in source.imports(path, tree, tree)} == found
 
 
 def test_relative_imports_say_their_folder(tmp_path):
     path, tree = module(tmp_path, "from . import a\nfrom ..b import c")
-    found = set(source.imports(path, tree, {}))
-    assert found == {(tmp_path, "a"), (tmp_path.parent, "b.c")}
+    assert source.imports(path, tree, tree) == {(tmp_path, "a"), (tmp_path.parent, "b.c")}
 
 
 def test_files_are_those_of_a_module_and_of_its_packages():
