@@ -230,6 +230,16 @@ def test_seeds_as_a_count_a_list_and_a_range_are_the_same_seeds(undrawn, tmp_pat
     np.testing.assert_array_equal(some.train_loss, more.train_loss.sel(seed=[3, 1]))
 
 
+# `python -m experiments.fig2`, without its figures.
+UNDRAWN = """
+import runpy, sys
+from matplotlib.figure import Figure
+from lora_theory.plots import landscapes
+landscapes.figure2 = landscapes.judges_figure = lambda *arguments, **options: Figure()
+sys.argv[0] = "fig2"
+runpy.run_module("experiments.fig2", run_name="__main__", alter_sys=True)
+"""
+
 # `python -m experiments.fig2`, killed when two chunks have been written.
 KILLED = """
 import os, runpy, signal, sys
@@ -448,7 +458,8 @@ SETTINGS = {
 
 def test_the_environment_does_not_change_the_results(reference, user, tmp_path):
     """All settings at once: `devices.pin_numerics` names them one by one."""
-    done = user(*SMALL, "loss=mse", f"out={tmp_path}", **SETTINGS)
+    program = "-c", UNDRAWN
+    done = user(*SMALL, "loss=mse", f"out={tmp_path}", program=program, **SETTINGS)
     assert (done.returncode, done.stderr) == (0, "")  # JAX_DEBUG_NANS would end it with a line.
     name = "results/fig2/mse.npz"
     found, expected = (Results.load(out / name).arrays for out in (tmp_path, reference[0]))
