@@ -169,6 +169,14 @@ def forget():
     importlib.invalidate_caches()
 
 
+@pytest.fixture(autouse=True)
+def others():
+    """Modules of the same names that other tests use are put back."""
+    before = {m: found for m, found in sys.modules.items() if m.partition(".")[0] in OURS}
+    yield
+    sys.modules.update(before)
+
+
 @pytest.fixture
 def digest(tmp_path, monkeypatch):
     """Writes the files, changed, and digests `Study` in them."""
