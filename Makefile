@@ -28,7 +28,7 @@ WHO = -c 'import sys; print(sys.base_prefix, *sys.version_info[:3]); sys.exit(sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test check bench notebooks lock clean FORCE
+.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test test-slow check bench notebooks lock clean FORCE
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -77,8 +77,11 @@ width-all: $(READY) ## The same with all seeds, inits and ranks, two and a quart
 transformer: $(READY) ## LoRA+ on a small transformer, over rates and ratios: results/transformer, figures/transformer.*
 	$(RUN) experiments.transformer
 
-test: check ## Linter, type checker, tests, doctests and notebooks
+test: check ## Linter, type checker, tests and doctests
 	$(RUN) pytest -n auto --dist worksteal
+
+test-slow: $(READY) ## The tests of whole commands, notebooks and examples
+	$(RUN) pytest -n auto --dist worksteal -m slow
 
 check: $(READY) ## Linter, formatter, type checker, who may import whom
 	$(RUN) ruff check .

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "experiments.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["training", "answers"])
 def test_recipes_and_answers_run_as_they_stand(page):
     """Those of other projects run in `.ci/ecosystem`, and these also from the wheel."""
@@ -64,6 +65,7 @@ def elsewhere(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_shortest_example_runs_resumes_and_refuses(elsewhere, environment):
     done = run(elsewhere, "escape.py", environment=environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -122,6 +124,7 @@ SMALL = ["task.n_train=50", "task.n_test=20", "grid.points=4", "seeds=2", "steps
          "model.width=20", "loss=mse", "plot.dpi=40"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_new_model_and_a_new_optimizer_train_in_figure_2(grown, tmp_path, environment):
     chosen = ["model=tanh", "optimizer.name=lion"]
     done = run(
@@ -135,6 +138,7 @@ def test_a_new_model_and_a_new_optimizer_train_in_figure_2(grown, tmp_path, envi
     assert np.nanmin(losses[..., -1]) < np.nanmin(losses[..., 0])
 
 
+@pytest.mark.slow
 def test_a_new_claim_is_measured_and_its_control_caught(grown, tmp_path, environment):
     done = run(
         grown, "-m", "experiments.claims", "only=[tanh-lazy-rows]", "widths=[32,128,512]",
@@ -145,6 +149,7 @@ def test_a_new_claim_is_measured_and_its_control_caught(grown, tmp_path, environ
     assert (claim["found"]["verdict"], claim["control"]["verdict"]) == ("holds", "fails")
 
 
+@pytest.mark.slow
 def test_a_new_optimizer_is_known_to_the_claims(grown, environment):
     probe = (
         "from experiments import registry\n"

@@ -55,6 +55,7 @@ def drawn():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("model", MODELS)
 def test_data_and_model_of_one_key_have_nothing_in_common(model, task):

@@ -36,6 +36,7 @@ def failed(done):
     return done.returncode != 0 or "Traceback" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
 def test_notebook_runs(path, environment):
     done = run(path, environment)

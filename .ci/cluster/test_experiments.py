@@ -48,8 +48,11 @@ def start(slurm, tmp_path):
 
 
 def ended(process, timeout_s=300):
+    """Its status, what it printed after it had said where jobs print, and its errors."""
     out, err = process.communicate(timeout=timeout_s)
-    return process.returncode, out, err
+    first, _, rest = out.partition("\n")
+    sent = " jobs, which print into " in first
+    return process.returncode, rest if sent else out, err
 
 
 def digest(folder):

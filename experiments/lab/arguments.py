@@ -16,8 +16,9 @@ _CFG = ("job", "hydra", "all")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # What may follow a flag.
 _CHOICES = {"-c": _CFG, "--cfg": _CFG, "-i": _INFO, "--info": _INFO}
-# Overrides that only ask, one of them as a word alone too, and what they leave out.
-_ASKING = {"status": "status=true", "status=true": "status=true", "plan=true": "plan=true"}
+# Words that are overrides; overrides that compute nothing, and what these leave out.
+_WORDS = {"status": "status=true", "plan": "plan=true"}
+_IDLE = {*_WORDS.values(), "replot=true"}
 _ELSEWHERE = re.compile(r"\+*(cluster=|hydra[./]launcher)")
 _FLAGS = {*MULTIRUN, *_CHOICES, "-h", "--help", "--hydra-help", "--version", "--resolve"}
 
@@ -25,8 +26,8 @@ _FLAGS = {*MULTIRUN, *_CHOICES, "-h", "--help", "--hydra-help", "--version", "--
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags, each with what follows it, and overrides: Hydra reads them in few orders only.
 
-    The word `status` alone is the override that asks for it; what only asks starts no jobs
-    elsewhere.
+    The words `status` and `plan` alone are the overrides that ask for it; what computes nothing
+    starts no jobs elsewhere.
 
     Raises:
         ConfigError: a flag that is not known, or without its value.
@@ -41,7 +42,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         argument = left.pop(0)
         flag, given, value = argument.partition("=")
         if not argument.startswith("-"):
-            overrides.append(_ASKING.get(argument, argument))
+            overrides.append(_WORDS.get(argument, argument))
         elif flag not in _FLAGS:
             raise ConfigError(flag, f"must be one of {', '.join(sorted(_FLAGS))}", argument)
         elif flag not in _CHOICES:
@@ -59,7 +60,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         raise ConfigError(modes[-1], f"must be given without {modes[0]}", modes[-1])
     if "--resolve" in flags and not any(f.startswith(("--cfg", "--help", "-h")) for f in flags):
         raise ConfigError("--resolve", "must be given with --cfg", "--resolve")
-    if {*overrides} & {*_ASKING.values()}:
+    if {*overrides} & _IDLE:
         overrides = [given for given in overrides if not _ELSEWHERE.match(given)]
     return flags, overrides
 
@@ -88,17 +89,39 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
     return found
 
 
-def jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """The overrides of every job of a multirun; none where Hydra alone knows the choices."""
+def jobs(overrides: Sequence[Override], most: int = 10**4) -> Iterator[list[str]]:
+    """The overrides of every job of a multirun; none where Hydra alone knows the choices.
+
+    Args:
+        overrides: all of them.
+        most: choices of one that are listed.
+    """
     if any(o.value_type is ValueType.GLOB_CHOICE_SWEEP for o in overrides):
         return iter(())
     choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        [
+            f"{o.get_key_element()}={value}"
+            for value in itertools.islice(o.sweep_string_iterator(), most)
+        ]
         if o.is_sweep_override()
         else [str(o.input_line)]
         for o in overrides
     ]
     return map(list, itertools.product(*choices))
+
+
+def _first(most: int, override: Override) -> Iterator[str]:
+    """The first choices of an override."""
+    return itertools.islice(override.sweep_string_iterator(), most)
+
+
+def quoted(text: str) -> str:
+    r"""A text as an override gives it, whatever letters it has.
+
+    >>> quoted("it's"), parsed(["out=" + quoted("it's a\\")])[0].value() == "it's a\\"
+    ("'it\\'s'", True)
+    """
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 def says(overrides: Sequence[Override], key: str) -> Any:
@@ -126,6 +149,10 @@ def explained(
         if re.split(r"[./]", key)[0] == "hydra":
             continue
         if choices := options(key):
+            if key == "cluster" and not override.startswith("+"):
+                return ConfigError(
+                    key, f"must be given as +cluster=…, {' or '.join(choices)}", value
+                )
             if value not in choices:
                 return ConfigError(key, f"must be one of {', '.join(choices)}", value)
         elif key not in known:

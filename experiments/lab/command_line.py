@@ -21,7 +21,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.lab import arguments as typed
 from experiments.lab import folders as places
-from experiments.lab import launching
 from experiments.lab import schema as schemas
 from experiments.lab.errors import ConfError, one_line_errors
 from experiments.lab.experiment import Experiment, conduct
@@ -64,7 +63,7 @@ def run_command(
     """Run `command` with the config `name`; exit status 2 and one line on any user error."""
     _settle_surroundings()
     command_line = _command_line()
-    with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
+    with one_line_errors(), contextlib.ExitStack() as scratch:
         defaults, roles = _defaults(name, conf), schemas.roles(schema)
         flags, overrides = typed.split(sys.argv[1:])
         multirun: Multirun | None = None
@@ -85,25 +84,24 @@ def run_command(
             compose = functools.partial(_compose, name, conf=conf, with_hydra=True)
             multirun = Multirun.of(given, flags, roles, compose)
             more = _search_path(conf)
-            sweep = Path(scratch)
+            running: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
             if multirun is not None:
                 # A wrong job is refused before the first one runs.
                 for job in multirun.jobs if multirun.many else multirun.jobs[:1]:
                     load(name, schema, job, conf)
-                if str(multirun.config.sweep.dir) == ".":  # Hydra writes into it.
-                    more.append(f"hydra.sweep.dir={scratch}")
-                else:
-                    sweep = Path(str(multirun.config.sweep.dir))
-                    more.append(f"hydra.sweep.dir='{sweep}'")
-                if multirun.elsewhere:
-                    launching.prepare(multirun.config)
+                sweep = str(multirun.config.sweep.dir)  # Hydra writes into it.
+                if sweep == ".":
+                    sweep = scratch.enter_context(tempfile.TemporaryDirectory())
+                multirun.begin(Path(sweep))
+                more.append(f"hydra.sweep.dir={typed.quoted(sweep)}")
+                running = multirun.running(Path(sweep))
             # Of Hydra itself it speaks without any experiment.
             own = [] if "--hydra-help" in flags else overrides
             sys.argv[1:] = [*own, *more, *flags]
             several = ["-m"] if multirun is not None and multirun.many else []
             task = Task(run, command_line, several)
             entry = hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)
-            with contextlib.nullcontext() if multirun is None else multirun.running(sweep):
+            with running:
                 entry()
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             # A job that ran elsewhere may end in any ValueError of its own.

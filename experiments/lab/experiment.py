@@ -27,6 +27,7 @@ from experiments.lab.status import status_of
 from experiments.lab.work import SMALLER, Slab, Work
 from lora_theory.store.claims import exclusive
 from lora_theory.store.dataset import Results, assemble, damaged
+from lora_theory.store.files import is_there
 from lora_theory.store.layout import Layout
 from lora_theory.store.provenance import Provenance
 
@@ -259,7 +260,8 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
             work(part, path=path).complete(slab)
         here = None if is_due else found
         shown = functools.partial(_shown, experiment, part, cfg, path, folders, here)
-        if slab.shared and not replot:
+        # Jobs that share show once what they have computed, unless each draws it otherwise.
+        if is_due and slab.shared and folders.beside:
             with exclusive(path):
                 status = max(status, shown(once=True))
         else:
@@ -288,7 +290,7 @@ def _shown(
     origin, other, results = saved or check_saved(experiment, part, cfg, path)
     assert results is not None
     pieces = pieces_of(experiment, part, cfg, path, origin)
-    if once and not pieces.folder.exists():
+    if once and not is_there(pieces.folder):
         print(f"{places.shown(path)}: shown by another job")
         return 0
     if other is not None:

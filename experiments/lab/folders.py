@@ -20,6 +20,11 @@ class Folders(NamedTuple):
     results: Path
     figures: Path
 
+    @property
+    def beside(self) -> bool:
+        """Whether figures lie beside the results, as where nothing is drawn in a way of its own."""
+        return self.figures.parent == self.results.parent.parent
+
 
 def folders(
     name: str,

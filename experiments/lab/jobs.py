@@ -20,6 +20,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from experiments.lab.arguments import quoted
 from experiments.lab.errors import INTERRUPTED, StoppedError
 from experiments.lab.workers import job_name
 from lora_theory.store.files import ResultsError, write_text
@@ -27,7 +28,7 @@ from lora_theory.store.reading import read_json
 from lora_theory.store.records import from_plain
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
-_OWN = ("cluster", "hydra")  # Overrides that are the launcher's, not the job's.
+_OWN = ("cluster", "hydra", "jobs")  # Overrides that are the launcher's, or said anew.
 _PATIENCE = 20.0  # Seconds that a job is given to end when its time is up.
 
 
@@ -96,6 +97,9 @@ class Elsewhere:
         given = list(HydraConfig.get().overrides.task)
         mine = [o for o in given if re.split(r"[=./@]", o.lstrip("+~"))[0] not in _OWN]
         mine.append(f"jobs={cfg.jobs}")
+        if self.flags:  # A multirun, whose folder would else be a temporary one of the node.
+            own = folder() / str(HydraConfig.get().job.num)
+            mine.append(f"hydra.sweep.dir={quoted(str(own))}")
         with contextlib.suppress(JobFailedError), recorded():
             _run([*self.command, *self.flags, *mine])
 
@@ -209,7 +213,8 @@ def summary(folder: Path, jobs: Sequence[Sequence[str]]) -> tuple[list[str], int
     for number, overrides in enumerate(jobs):
         if states[number] == DONE:
             continue
-        status = max(status, found[number].status if states[number] == FAILED else 2)
+        reported = states[number] == FAILED and found[number].status == 1
+        status = max(status, 1 if reported else 2)
         what = " ".join(overrides)
         lines.append(f"job {number} ({what}): {_said(found.get(number))}")
     counts = [(sum(s == state for s in states.values()), state) for state in _ORDER]
@@ -228,4 +233,4 @@ def _said(outcome: Outcome | None) -> str:
         where = f"{outcome.job} on {where}"
     if outcome.state == RUNNING:
         return f"missing: nothing was heard since it began ({where}); killed?"
-    return f"{outcome.state} ({where}): {outcome.line}"
+    return f"{outcome.state} ({where}): {outcome.line.removeprefix('stopped; ')}"

@@ -29,6 +29,23 @@ def check_installed() -> None:
         raise ConfigError("cluster", f"must be left out, or its launcher installed: {how}", "it")
 
 
+def check(hydra_config: DictConfig) -> None:
+    """Refuse a Slurm that is not there.
+
+    Raises:
+        LaunchError: there is none, or it does not answer.
+        ConfigError: it has no such partition.
+    """
+    if not str(hydra_config.launcher._target_).endswith("SlurmLauncher"):
+        return
+    for command in ("sbatch", "sinfo"):
+        if shutil.which(command) is None:
+            raise LaunchError(f"cluster: no Slurm here ({command} is not on the path)")
+    if not _answers("sinfo", "--noheader"):
+        raise LaunchError("cluster: Slurm does not answer (sinfo fails)")
+    _check_partition(hydra_config.launcher.partition)
+
+
 def prepare(hydra_config: DictConfig) -> None:
     """What a launcher of submitit needs before it starts: its folder, on the shared disk.
 
@@ -36,19 +53,14 @@ def prepare(hydra_config: DictConfig) -> None:
 
     Raises:
         WriteError: the folder can not be made.
-        LaunchError: there is no Slurm here.
-        ConfigError: Slurm has no such partition.
     """
-    if str(hydra_config.launcher._target_).endswith("SlurmLauncher"):
-        if shutil.which("sbatch") is None:
-            raise LaunchError("cluster: no Slurm here (sbatch is not on the path)")
-        _check_partition(hydra_config.launcher.partition)
-        if not _answers("sacct", "--noheader", "--jobs=1"):
-            _ask_the_queue()
     folder = Path(str(hydra_config.launcher.submitit_folder))
     if "%j" not in str(folder):
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+    slurm = str(hydra_config.launcher._target_).endswith("SlurmLauncher")
+    if slurm and not _answers("sacct", "--noheader", "--jobs=1"):
+        _ask_the_queue()
 
 
 def _check_partition(asked: str | None) -> None:
@@ -92,10 +104,20 @@ def _ask_the_queue() -> None:
     SlurmJob.watcher = QueueWatcher(delay_s=20)
 
 
+def were_sent(error: Exception) -> bool:
+    """Whether an error is one of jobs that were started, and not of starting them."""
+    return str(error).startswith("Job")
+
+
 def explained(error: Exception) -> LaunchError:
     """What a launcher complains of, as one line."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in lines if "error:" in line), lines[0])
+    if "generic resource" in said:
+        return LaunchError(
+            "hydra.launcher.gpus_per_node: must be what Slurm has here, null for none "
+            f"({said.removeprefix('sbatch: error: ')})"
+        )
     return LaunchError(f"cluster: {said.removeprefix('sbatch: error: ')[:300]}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from experiments.lab import schema
 from experiments.lab.schema import Role, filled, flatten
 from lora_theory.store.code import code_digest
-from lora_theory.store.files import ResultsError
+from lora_theory.store.files import ResultsError, is_there
 from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance, difference, library_versions
 
@@ -138,12 +138,10 @@ def finished(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Pat
     Raises:
         ResultsError: they are of another config, or damaged.
     """
-    try:
-        _, other = whose(experiment, part, cfg, path)
-    except ResultsError:
-        if os.path.lexists(path):
-            raise
+    if not os.path.lexists(path):
+        is_there(path)  # Which says so where nobody can know.
         return False
+    _, other = whose(experiment, part, cfg, path)
     return not (experiment.renews and other is not None)
 
 

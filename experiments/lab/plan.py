@@ -96,12 +96,14 @@ def plan_of(experiment: "Experiment[C, P, R]", cfg: C, folders: Folders) -> list
     if total.bytes:
         lines.append(f"while it runs: about {in_bytes(2 * total.bytes)}, of pieces and results")
     needs = sum(need.bytes for need in experiment.memory(cfg))
-    held = f"at least {in_bytes(needs)}, and what Python and JAX take" if needs else "unknown"
+    held = f"{in_bytes(needs)} of arrays at least, and about half a GiB of Python and JAX"
+    held = held if needs else "unknown"
     lines.append(f"memory of one process: {held}")
     jobs: int = cfg.jobs  # type: ignore[attr-defined]
     time = total.time(jobs)
-    how = f"with jobs={jobs}" + ("" if total.measured else f" of {_count(cores(), 'core')} each")
-    lines.append(f"{how}: {'unknown' if time is None else f'about {in_time(time)}'}")
+    on = "" if total.measured else f" on CPUs, of {_count(cores(), 'core')} each"
+    said = "unknown" if time is None else f"about {in_time(time)}, starting and drawing aside"
+    lines.append(f"with jobs={jobs}{on}: {said}")
     return [_heading(experiment, folders), *lines]
 
 

@@ -4,6 +4,7 @@ Read from the files that processes leave in their shared folder, while they come
 clocks are compared: how old a beat is, the file server says, whose time a new file bears.
 """
 
+import itertools
 import os
 import tempfile
 import time
@@ -30,6 +31,7 @@ Owner = tuple[str, int]  # Host, and number of a process there.
 
 _APART = 2 * claims.BEAT  # Seconds between two looks where the file server's time can not be had.
 _SHOWN = 3  # Pieces that are named of one process.
+_LETTERS = 80  # Of their names.
 
 
 class Claim(NamedTuple):
@@ -103,7 +105,7 @@ class State(NamedTuple):
         line = f"{self.title}: {self.done} of {self.total} pieces done, {running} running"
         line += f", {len(self.failed)} failed"
         if self.done == self.total:
-            return f"{line}; results not made yet"
+            return f"{line}; results are being put together, or drawn"
         if not self.running:
             return f"{line}; nobody is at it"
         left = self.time_left()
@@ -139,7 +141,7 @@ def status_of(experiment: "Experiment[C, P, R]", cfg: C, folders: Folders) -> li
             lines[title], begun[title] = "", at
     where = places.shown(folders.results)
     if not started:
-        return [f"nothing has been started in {where}"]
+        return [f"nothing has been started in {where} (jobs that wait in a queue are not seen)"]
     files = [file for at in begun.values() for file in at.claims.values()]
     seen = look(files, folders.results)
     states = [_state(experiment, title, at, seen) for title, at in begun.items()]
@@ -248,7 +250,8 @@ def _processes(states: Sequence[State]) -> list[str]:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return "; ".join(sorted(names)[:_SHOWN]) + more
+    short = (name if len(name) <= _LETTERS else f"{name[:_LETTERS]}…" for name in sorted(names))
+    return "; ".join(itertools.islice(short, _SHOWN)) + more
 
 
 def _has_done(record: Record) -> str:

@@ -17,7 +17,7 @@ from experiments.lab.schedule import in_groups, run_all
 from experiments.lab.schema import ConfigError, filled, flatten
 from experiments.lab.workers import Worker
 from lora_theory.store.claims import exclusive
-from lora_theory.store.files import ResultsError, WriteError
+from lora_theory.store.files import ResultsError, WriteError, is_there
 from lora_theory.store.layout import Layout
 from lora_theory.store.pieces import Pieces, stamped
 from lora_theory.store.provenance import Provenance
@@ -148,12 +148,16 @@ class Work(Generic[C, P, R]):
             if not all(map(self.store.has, self.files.values())):
                 return False
             readers = {n: functools.partial(self._read, at) for n, at in self.files.items()}
-            self.experiment.keep(self.part, readers, self.cfg, self.path, self._provenance())
+            try:
+                self.experiment.keep(self.part, readers, self.cfg, self.path, self._provenance())
+            except WriteError:  # Whoever took this for dead may have made it.
+                if not self._finished():
+                    raise
             return True
 
     def _finished(self) -> bool:
         experiment = self.experiment
-        return self.path.exists() and (
+        return is_there(self.path) and (
             not experiment.renews or experiment.origin(self.path) == self.origins.results
         )
 

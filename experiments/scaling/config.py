@@ -142,7 +142,7 @@ class ScalingConfig(schema.Common):
         if not self.sweeps:
             raise ConfigError("sweeps", "must be at least one", "{}")
         for name, sweep in self.sweeps.items():
-            _check_sweep(f"sweeps.{name}", sweep)
+            _check_sweep(f"sweeps.{name}", sweep, counted=self.seeds is None)
         if CHECK in self.sweeps:
             raise ConfigError("sweeps", f"must not have the name {CHECK}", CHECK)
         for field, names, known in (
@@ -202,8 +202,8 @@ def _different(values: tuple[Any, ...]) -> bool:
     return len(values) > 0 and len(set(values)) == len(values)
 
 
-def _check_sweep(name: str, sweep: SweepConfig) -> None:
-    if len(sweep.seeds) != len(sweep.widths):
+def _check_sweep(name: str, sweep: SweepConfig, *, counted: bool) -> None:
+    if counted and len(sweep.seeds) != len(sweep.widths):
         count = f"must have one count a width, {len(sweep.widths)} in all"
         raise ConfigError(f"{name}.seeds", count, list(sweep.seeds))
     if (sweep.log2_a is None) != (sweep.log2_b is None):

@@ -67,9 +67,10 @@ class Claims:
         if (taken := self._take(path)) is None:
             yield False
             return
-        file, handle = taken
         ended = threading.Event()
-        beating = threading.Thread(target=self._keep_beating, args=(handle, ended), daemon=True)
+        beating = threading.Thread(
+            target=self._keep_beating, args=(taken.handle, ended), daemon=True
+        )
         try:
             beating.start()
             yield True
@@ -77,8 +78,7 @@ class Claims:
             ended.set()
             if beating.is_alive():
                 beating.join()
-            os.close(handle)
-            self._remove(path, file)
+            taken.give_back()
 
     @contextlib.contextmanager
     def waited(self, path: Path, waiting: Callable[[], None]) -> Iterator[None]:
@@ -100,23 +100,38 @@ class Claims:
                 waiting()
             time.sleep(_PATIENCE)
 
-    def _take(self, path: Path) -> tuple[Path, int] | None:
+    def _take(self, path: Path) -> "_Taken | None":
         """Make the first generation that is not there, if all before it are dead."""
-        generation, says = 0, _says(0)
+        dead: dict[Path, bytes] = {}
+        says = _says(0)
         while True:
-            file = _generation(path, generation)
+            file = _generation(path, len(dead))
             with writing(file):
                 handle = _made(file)
             if handle is not None:
                 with contextlib.suppress(OSError):  # On a full disk it says nothing, and holds.
                     os.pwrite(handle, says, 0)
-                return file, handle
+                taken = _Taken(file, handle, dead)
+                if self._is_alone(path, taken):
+                    return taken
+                taken.give_back()
+                return None
             content = read(file)
             if content is None:  # It has just been given back.
                 continue
             if not self._is_dead(file, content):
                 return None
-            generation += 1
+            dead[file] = content
+
+    def _is_alone(self, path: Path, taken: "_Taken") -> bool:
+        """Whether what was seen dead is so still, and nobody holds a later generation: between two
+        looks claims are given back, and made anew.
+        """
+        if any(read(file) != content for file, content in taken.dead.items()):
+            return False
+        later = _generation(path, len(taken.dead) + 1)
+        content = read(later)
+        return content is None or self._is_dead(later, content)
 
     def _is_dead(self, file: Path, content: bytes) -> bool:
         if owner_is_dead(content):
@@ -136,12 +151,29 @@ class Claims:
                 os.pwrite(handle, _says(count), 0)
                 os.fsync(handle)
 
-    def _remove(self, path: Path, file: Path) -> None:
-        """Remove a claim and the dead ones before it, the last one first: no gap is seen."""
-        generation = int(file.name.removeprefix(path.name))
-        for index in range(generation, -1, -1):
-            with contextlib.suppress(OSError):
-                _generation(path, index).unlink()
+
+class _Taken(NamedTuple):
+    """A claim that this process holds.
+
+    Attributes:
+        file: of its generation.
+        handle: of the open file.
+        dead: the generations before it, and what they say.
+    """
+
+    file: Path
+    handle: int
+    dead: dict[Path, bytes]
+
+    def give_back(self) -> None:
+        """Remove it, after the dead ones before it: only then another may be made."""
+        os.close(self.handle)
+        for file, content in self.dead.items():
+            if read(file) == content:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+        with contextlib.suppress(OSError):
+            self.file.unlink()
 
 
 @contextlib.contextmanager

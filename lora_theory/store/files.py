@@ -42,6 +42,16 @@ def writing(path: str | Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror or str(error), name) from error
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, or a link to one.
+
+    Raises:
+        WriteError: nobody can say, as where a folder on the way is closed or gone bad.
+    """
+    with writing(path):
+        return path.exists()
+
+
 _KINDS = (
     (stat.S_ISREG, "a file"),
     (stat.S_ISDIR, "a folder"),

@@ -9,6 +9,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,8 +21,10 @@ import numpy as np
 from lora_theory.store.claims import Claims, exclusive, is_held
 from lora_theory.store.files import (
     ResultsError,
+    WriteError,
     atomic_write,
     cut,
+    is_there,
     plain,
     write_json,
     writing,
@@ -34,6 +37,7 @@ _RECORD = "provenance.json"
 _UNKNOWN = "of unknown provenance"
 _CHOSEN = "chosen.json"
 _HALVED = ".halved"
+_COUNT = re.compile(r"[1-9]\d?")  # A hundred halvings are of no machine.
 
 
 class Listing(NamedTuple):
@@ -93,7 +97,7 @@ class Pieces:
             WriteError: it can not be made.
         """
         record = self.folder / _RECORD
-        if not record.exists():
+        if not is_there(record):
             write_json(record, self.provenance._asdict())
 
     def settled(self, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -101,17 +105,24 @@ class Pieces:
 
         Raises:
             WriteError: it can not be recorded.
-            ResultsError: the record can not be read.
+            ResultsError: the record can not be read, or says something else than `chosen` does.
         """
         record = self.folder / _CHOSEN
         with exclusive(record):
-            if not record.exists():
-                write_json(record, chosen)
+            if not is_there(record):
+                try:
+                    write_json(record, chosen)
+                except WriteError:  # Whoever took this for dead has made it.
+                    if not is_there(record):
+                        raise
             try:
                 found = read_json(record)
-            except ValueError:
-                raise ResultsError(f"{record}: damaged; delete {self.folder}") from None
-        return found if isinstance(found, dict) else chosen
+            except (FileNotFoundError, ValueError):
+                found = None
+        if not _alike(found, chosen):
+            raise ResultsError(f"{record}: damaged; delete {self.folder}")
+        assert isinstance(found, dict)
+        return found
 
     def chosen(self) -> dict[str, Any]:
         """What the machine has decided here; nothing where it has not, or where it can not be read.
@@ -147,8 +158,8 @@ class Pieces:
 
     def halvings(self, key: str) -> int:
         """How often work of a kind had to be halved to fit in memory, by anybody."""
-        counts = [int(f.name.rpartition(_HALVED)[2]) for f in self.folder.glob(f"{key}{_HALVED}*")]
-        return max(counts, default=0)
+        counts = (f.name.rpartition(_HALVED)[2] for f in self.folder.glob(f"{key}{_HALVED}*"))
+        return max((int(c) for c in counts if _COUNT.fullmatch(c)), default=0)
 
     def any_halved(self) -> bool:
         """Whether any work had to be halved."""
@@ -166,7 +177,7 @@ class Pieces:
 
     def has(self, name: str) -> bool:
         """Whether the piece is on disk; whether it is whole, `get` finds out."""
-        return self._file(name).exists()
+        return is_there(self._file(name))
 
     def get(
         self, name: str, check: Callable[[dict[str, np.ndarray]], None] | None = None
@@ -254,6 +265,14 @@ class Pieces:
 
     def _claim(self, name: str) -> Path:
         return self._file(name).with_suffix(".claim")
+
+
+def _alike(found: Any, wanted: Any) -> bool:
+    """Whether plain data has the same keys, and values of the same types."""
+    if not isinstance(wanted, dict):
+        return type(found) is type(wanted)
+    same = isinstance(found, dict) and found.keys() == wanted.keys()
+    return same and all(_alike(found[key], wanted[key]) for key in wanted)
 
 
 def stamped(name: str, piece: Any) -> str:

@@ -36,8 +36,8 @@ def join(
         patience: seconds for all of them to come.
 
     Raises:
-        ValueError: an argument that is none, by name.
-        RuntimeError: JAX has started already, or finds out nothing with "auto".
+        ValueError: an argument that is none, by name; "auto" where JAX finds nothing out.
+        RuntimeError: JAX has started already.
 
     >>> join("somewhere", 2, 0)
     Traceback (most recent call last):
@@ -59,6 +59,12 @@ def join(
             process,
             initialization_timeout=patience + _LONGER,
         )
+    except (ValueError, RuntimeError):
+        if coordinator != AUTO:
+            raise
+        raise arguments.refusal(
+            "coordinator", "host:port, JAX finds none here", coordinator
+        ) from None
     finally:
         watch.cancel()
 
@@ -80,8 +86,8 @@ def _check(coordinator: str, processes: int | None, process: int | None) -> None
 def _give_up(coordinator: str, processes: int | None, process: int | None, patience: int) -> None:
     who = "the others" if processes is None else f"all {processes} processes"
     print(
-        f"error: coordinator: {who} must come within {patience} s (got no answer at {coordinator}"
-        f"{'' if process is None else f', process {process}'})",
+        f"error: coordinator: {who} must come to {coordinator} within {patience} s (some did not; "
+        f"this is process {'of an unknown number' if process is None else process})",
         file=sys.stderr,
         flush=True,
     )

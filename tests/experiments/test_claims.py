@@ -17,9 +17,10 @@ from experiments.claims import experiment, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
 from experiments.claims.judge import Judge
 from experiments.lab.command_line import load, main
-from experiments.lab.experiment import compute, conduct
+from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
+from experiments.lab.work import Slab, Work
 from lora_theory.store.files import ResultsError
 from lora_theory.theory import claims as theory
 from lora_theory.theory.regions import lattice
@@ -99,6 +100,7 @@ def report_of(out):
     return json.loads((out / "results" / "claims" / "claims.json").read_text())
 
 
+@pytest.mark.slow
 def test_smaller_set_holds_and_every_control_is_caught(reference):
     out, stdout, _ = reference
     report = report_of(out)
@@ -110,20 +112,23 @@ def test_smaller_set_holds_and_every_control_is_caught(reference):
     assert last == "14 claims: 13 hold, 1 fail, 0 undecided; 14 controls, all caught"
 
 
+@pytest.mark.slow
 def test_it_writes_report_tables_and_figures_and_no_more(reference):
     out, _, stderr = reference
     assert stderr == ""
     assert {p.name for p in (out / "figures").iterdir()} == FIGURES
     names = {p.name for p in (out / "results" / "claims").iterdir()}
-    assert names == {"claims.json", "claims.md", ".claims.json.lock"}
+    assert names == {"claims.json", "claims.md"}
 
 
+@pytest.mark.slow
 def test_the_whole_lattice_agrees(reference):
     for diagram in report_of(reference[0])["phases"]:
         assert len(diagram["points"]) == 37**2
         assert all(point["agrees"] is True for point in diagram["points"])
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_measured(reference):
     claims = {claim["id"]: claim for claim in report_of(reference[0])["claims"]}
     row = claims["two-layer-coordinates"]["found"]["rows"][1]
@@ -146,6 +151,7 @@ def unmeasured(monkeypatch):
     monkeypatch.setattr(settings, "measure", measure)
 
 
+@pytest.mark.slow
 def test_drawing_again_measures_nothing_and_gives_the_same_bytes(reference, unmeasured, tmp_path):
     out = reference[0]
     shutil.copytree(out / "results", tmp_path / "results")
@@ -155,6 +161,7 @@ def test_drawing_again_measures_nothing_and_gives_the_same_bytes(reference, unme
         assert (tmp_path / "figures" / name).read_bytes() == (out / "figures" / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "shown"), [("found", "CONTRADICTS THE RECORD"), ("control", "NOT CAUGHT")]
 )
@@ -195,6 +202,7 @@ def test_a_wrong_claim_fails_the_run(undrawn, coarse, tmp_path, monkeypatch, cap
     assert "CONTRADICTS THE RECORD" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -212,6 +220,7 @@ def test_a_damaged_report_is_refused_by_name(reference, tmp_path, damage, said):
         conduct(Claims(), cfg, Folders(tmp_path, tmp_path / "figures"))
 
 
+@pytest.mark.slow
 def test_a_report_of_other_seeds_is_not_drawn_as_this_one(reference, tmp_path):
     cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true", "seeds.two_layer=2001"])
     results = reference[0] / "results" / "claims"
@@ -221,6 +230,7 @@ def test_a_report_of_other_seeds_is_not_drawn_as_this_one(reference, tmp_path):
         conduct(Claims(), cfg, Folders(results, tmp_path))
 
 
+@pytest.mark.slow
 def test_another_resolution_measures_nothing_and_draws_elsewhere(
     reference, unmeasured, monkeypatch, tmp_path
 ):
@@ -248,7 +258,8 @@ def test_a_stopped_run_goes_on_to_the_same_report(coarse, tmp_path, monkeypatch)
 
         measured.clear()
         monkeypatch.setattr(settings, "measure", counted)
-        compute(Claims(), part, cfg, out / "claims.json")
+        out.mkdir(exist_ok=True)
+        Work(Claims(), part, cfg, out / "claims.json", {}).complete(Slab(0, 1))
 
     monkeypatch.setattr(Claims, "workers", lambda self: 1)
     whole, parts = tmp_path / "whole", tmp_path / "parts"

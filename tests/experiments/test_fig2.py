@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 from experiments import registry
 from experiments.fig2 import Fig2
 from experiments.lab import command_line
+from experiments.lab import folders as places
 from experiments.lab.command_line import load, main
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
-from experiments.lab.schema import ConfigError, build, flatten
+from experiments.lab.schema import ConfigError, build, flatten, roles
 from experiments.landscape import report
 from experiments.landscape.experiment import LandscapeConfig
 from lora_theory.plots import landscapes as plots
@@ -70,7 +71,6 @@ WRITTEN = {
         for kind in ("png", "pdf")
     ),
 }
-LOCKS = {f"results/fig2/.{loss}.npz.lock" for loss in ("mse", "all_pairs")}
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ def reference(once, user):
 
 def test_a_run_writes_what_it_names_and_prints_the_table(reference):
     out, printed = reference
-    assert files(out) == WRITTEN | LOCKS
+    assert files(out) == WRITTEN
     for word in ("best equal", "mean, as in the paper", "no interval", "mse", "all_pairs"):
         assert word in printed
 
@@ -122,16 +122,17 @@ def test_any_number_of_devices_gives_the_same_file(count, devices, reference, un
     assert (tmp_path / "results/mse.npz").read_bytes() == (reference[0] / name).read_bytes()
 
 
-def test_an_override_is_another_run_in_a_folder_of_its_own(monkeypatch):
+def test_an_override_is_another_run_in_a_folder_of_its_own():
     import hydra
 
     defaults = command_line._defaults("fig2", command_line.CONF)
 
     def folders(*overrides):
-        monkeypatch.setattr(command_line, "HydraConfig", SingleRun)
         with hydra.initialize_config_dir(str(command_line.CONF), version_base="1.3"):
             cfg = hydra.compose("fig2", overrides=list(overrides))
-            return command_line._folders("fig2", LandscapeConfig, cfg, defaults, ROOT)
+            asked = command_line._plain(cfg, resolve=False)
+        known, where = roles(LandscapeConfig), {"root": ROOT, "out": None, "one_of_many": False}
+        return places.folders("fig2", known, defaults, asked, **where)
 
     default = folders()
     assert default == (ROOT / "results/fig2", ROOT / "figures")
@@ -147,17 +148,6 @@ def test_an_override_is_another_run_in_a_folder_of_its_own(monkeypatch):
     redrawn = folders("plot.dpi=50")  # Another drawing of the same results.
     assert redrawn.results == default.results
     assert redrawn.figures != default.figures
-
-
-class SingleRun:
-    """Hydra's record of how it was started, outside of a run."""
-
-    @staticmethod
-    def get():
-        class Mode:
-            mode = None
-
-        return Mode
 
 
 @pytest.fixture

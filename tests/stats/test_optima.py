@@ -103,6 +103,7 @@ def coverage(make, judge, seeds, truth, repeats=REPEATS, how=unbeaten):
     return np.mean([found[truth].all() for found in sets]), np.mean([at.sum() for at in sets])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [6, 15, 64])
 @pytest.mark.parametrize("case", CASES)
 def test_the_set_of_cells_covers_the_optima(case, seeds):

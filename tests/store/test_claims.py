@@ -1,5 +1,6 @@
 """Claims: one holder, no clocks compared, taken over from the dead and from nobody else."""
 
+import contextlib
 import json
 import os
 import signal
@@ -162,6 +163,48 @@ def test_of_several_who_see_it_dead_one_takes_it_over(elsewhere):
     for thread in threads:
         thread.join()
     assert sorted(taken) == [False] * 7 + [True]
+    assert names(path.parent) == set()
+
+
+def test_a_claim_that_is_given_back_between_two_looks_is_not_held_twice(elsewhere, monkeypatch):
+    """The first one is dead, A holds the second. B has seen the first one dead when A gives back
+    both; then B must not hold the second one beside C, who makes the first one anew.
+    """
+    path, _ = elsewhere
+    clock = Clock()
+    a, b, c = (Claims(clock=clock) for _ in range(3))
+    assert not any(held(seen, path) for seen in (a, b))
+    clock.now = LEASE + 1
+    second = path.with_name("seed=0.claim1")
+    original = claims._made
+    with contextlib.ExitStack() as work:
+        hold = a.held(path)
+        assert hold.__enter__()
+
+        def late(file):
+            if file == second:  # Here B is, and the others go on meanwhile.
+                monkeypatch.setattr(claims, "_made", original)
+                hold.__exit__(None, None, None)
+                assert work.enter_context(c.held(path))
+            return original(file)
+
+        monkeypatch.setattr(claims, "_made", late)
+        assert not held(b, path)
+        assert names(path.parent) == {"seed=0.claim0"}  # That of C, which B has left alone.
+    assert names(path.parent) == set()
+
+
+def test_a_sleeper_who_gives_back_the_first_claim_lets_nobody_in_beside_its_successor(elsewhere):
+    path, _ = elsewhere
+    clock = Clock()
+    successor = Claims(clock=clock)
+    assert not held(successor, path)
+    clock.now = LEASE + 1
+    with successor.held(path) as mine:
+        assert mine
+        path.with_name("seed=0.claim0").unlink()
+        assert not held(Claims(), path)
+        assert names(path.parent) == {"seed=0.claim1"}
     assert names(path.parent) == set()
 
 

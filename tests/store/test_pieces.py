@@ -1,5 +1,6 @@
 """Pieces: each a file of its own, of one provenance, written by anybody, never taken up damaged."""
 
+import contextlib
 import os
 import shutil
 
@@ -210,9 +211,49 @@ def test_what_the_machine_decides_is_decided_once(tmp_path):
     first, second = pieces(tmp_path), pieces(tmp_path)
     assert first.settled({"engine": {"batch_bytes": 2**30}}) == {"engine": {"batch_bytes": 2**30}}
     assert second.settled({"engine": {"batch_bytes": 2**31}}) == {"engine": {"batch_bytes": 2**30}}
-    (first.folder / "chosen.json").write_text("{")
-    with pytest.raises(ResultsError, match=r"chosen\.json: damaged"):
-        second.settled({})
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"engine": {}}', '{"engine": {"batch_bytes": "x"}}', '{"seeds": [5]}',
+             '{"engine": {"batch_bytes": 1}, "seeds": [5]}', '{"engine": 1}'],
+)  # fmt: skip
+def test_a_record_of_what_was_decided_that_says_something_else_is_damaged(text, tmp_path):
+    store = pieces(tmp_path)
+    (store.folder / "chosen.json").write_text(text)
+    with pytest.raises(ResultsError, match=r"chosen\.json: damaged; delete"):
+        store.settled({"engine": {"batch_bytes": 2**30}})
+
+
+def test_one_that_was_asleep_while_another_decided_takes_that_over(tmp_path, monkeypatch):
+    store, decided = pieces(tmp_path), {"engine": 1}
+
+    def asleep(path, data):
+        monkeypatch.undo()
+        pieces(tmp_path).settled(decided)
+        raise WriteError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr("lora_theory.store.pieces.exclusive", lambda path: contextlib.nullcontext())
+    monkeypatch.setattr("lora_theory.store.pieces.write_json", asleep)
+    assert store.settled({"engine": 2}) == decided
+
+
+@pytest.mark.parametrize("method", [Pieces.make, lambda store: store.has("seed=0")])
+def test_a_folder_that_is_closed_is_named(method, tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    store = pieces(tmp_path)
+    monkeypatch.setattr("pathlib.Path.exists", closed)
+    with pytest.raises(WriteError, match="Permission denied"):
+        method(store)
+
+
+@pytest.mark.parametrize("odd", ["~", "", "x", "-1", "999999999", "1.5"])
+def test_what_is_no_count_of_halvings_is_left_out(odd, tmp_path):
+    store = pieces(tmp_path)
+    store.halve("n=64", 2)
+    (store.folder / f"n=64.halved{odd}").touch()
+    assert store.halvings("n=64") == 2
 
 
 def test_what_had_to_be_halved_stays_so_for_everybody(tmp_path):

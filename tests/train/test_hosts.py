@@ -59,8 +59,8 @@ def test_one_whose_others_do_not_come_ends_in_time_with_one_line(process, start,
     assert alone.returncode == 2
     assert time.monotonic() - begin < 30
     assert err.splitlines()[-1] == (
-        "error: coordinator: all 2 processes must come within 2 s "
-        f"(got no answer at 127.0.0.1:{port}, process {process})"
+        f"error: coordinator: all 2 processes must come to 127.0.0.1:{port} within 2 s "
+        f"(some did not; this is process {process})"
     )
     assert "Check failure" not in err
 
@@ -81,6 +81,7 @@ def test_one_whose_others_do_not_come_ends_in_time_with_one_line(process, start,
         (("auto", 2, None), "processes"),
         (("auto", None, 0), "process"),
         (("host:80", 2, 0, 0), "patience"),
+        (("auto", None, None), "coordinator"),  # JAX finds none here.
     ],
 )
 def test_what_is_no_such_program_is_refused_by_name(arguments, field):

@@ -205,6 +205,7 @@ def test_any_number_of_devices_gives_the_same_bits(count, policy, devices):
     assert same_bits(run(two_layer(), FULL[::9], devices[:count], policy=laid), reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [optax.sgd, optax.adam, optax.adamw, optax.sign_sgd])
 @pytest.mark.parametrize("policy", [Policy("cores", 8, 60), Policy("batch", 300, 60)])
 def test_neither_the_order_of_cells_nor_their_neighbours_change_a_bit(base, policy, devices):
@@ -236,6 +237,7 @@ def test_another_micro_batch_agrees_away_from_the_edge(devices):
         np.testing.assert_allclose(other.train_loss, reference.train_loss, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [optax.sgd, optax.adam, optax.sign_sgd])
 @pytest.mark.parametrize("name", CALM)
 def test_a_batch_on_cores_agrees_away_from_the_edge(name, base, devices):

@@ -36,7 +36,7 @@ def folders(tmp_path):
 
 
 def names(folder):
-    return {p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
+    return {p.name for p in folder.rglob("*") if p.is_file()}
 
 
 def pieces(folder):
@@ -292,6 +292,7 @@ def started(out, environment):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_goes_on_to_the_same_bytes(sign, uninterrupted, tmp_path, environment, user):
     process = started(tmp_path, environment)

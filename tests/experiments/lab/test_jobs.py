@@ -124,16 +124,18 @@ def test_nothing_of_a_task_travels_but_its_command_line():
     assert (other.command, other.flags) == (("python", "-m", "experiments.fig2"), ("-m",))
 
 
-ECHO = "import sys; print(*sys.argv[1:], sep='|'); sys.exit(int(sys.argv[-1][5:]) - 3)"
+ECHO = "import sys; print(*sys.argv[1:], sep='|'); sys.exit(int(sys.argv[-2][5:]) - 3)"
 
 
 @pytest.mark.parametrize(("count", "state"), [(3, "done"), (5, "failed")])
 def test_elsewhere_a_job_is_the_command_with_its_own_overrides(count, state, job, tmp_path, capfd):
-    job(0, "+cluster=slurm", "hydra.launcher.partition=main", "~a", "+b=1", "slab=1")
+    given = ("+cluster=slurm", "hydra.launcher.partition=main", "jobs=9", "~a", "+b=1", "slab=1")
+    job(0, *given)
     other = Elsewhere([sys.executable, "-c", ECHO], ["-m"])
     other(SimpleNamespace(jobs=count))
     line = capfd.readouterr().out.splitlines()[-1]
-    assert line == f"-m|~a|+b=1|slab=1|jobs={count}"
+    # Its own multirun has a folder on the shared disk, and none of the node.
+    assert line == f"-m|~a|+b=1|slab=1|jobs={count}|hydra.sweep.dir='{tmp_path}/jobs/0'"
     assert (said(tmp_path).state, said(tmp_path).status) == (state, count - 3)
 
 

@@ -6,7 +6,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.lab import launching
-from experiments.lab.launching import LaunchError, check_installed, explained, prepare
+from experiments.lab.launching import (
+    LaunchError,
+    check,
+    check_installed,
+    explained,
+    prepare,
+    were_sent,
+)
 from experiments.lab.schema import ConfigError
 
 
@@ -38,15 +45,32 @@ def test_a_partition_that_there_is_not_is_named_with_those_that_there_are(
     config = slurm(tmp_path / "jobs")
     config.launcher.partition = asked
     with pytest.raises(ConfigError, match=rf"partition: must be one of gpu, main \(got {wrong}\)"):
-        prepare(config)
-    assert not (tmp_path / "jobs").exists()
+        check(config)
 
 
 def test_where_slurm_does_not_say_which_partitions_there_are_it_is_left_to_it(programs, tmp_path):
-    programs(sbatch="", sacct="", sinfo="raise SystemExit(1)")
+    programs(sbatch="", sinfo="")
     config = slurm(tmp_path / "jobs")
     config.launcher.partition = "nowhere"
-    prepare(config)
+    check(config)
+
+
+def test_a_slurm_that_does_not_answer_is_one_line(programs, tmp_path):
+    programs(sbatch="", sinfo="raise SystemExit(1)")
+    with pytest.raises(LaunchError, match="Slurm does not answer"):
+        check(slurm(tmp_path / "jobs"))
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ("Job 31556_0 (task: 0) with path a has not produced any output", True),
+        ("Job (task=0) failed during processing with trace:", True),
+        ("sbatch: error: Invalid account", False),
+    ],
+)
+def test_jobs_that_died_are_told_from_those_that_were_never_sent(said, sent):
+    assert were_sent(RuntimeError(said)) is sent
 
 
 @pytest.mark.parametrize(
@@ -65,7 +89,7 @@ def test_what_a_launcher_complains_of_is_one_line(error, line, programs):
 def test_without_slurm_nothing_is_launched(programs, tmp_path):
     programs()
     with pytest.raises(LaunchError, match="no Slurm here"):
-        prepare(slurm(tmp_path / "a"))
+        check(slurm(tmp_path / "a"))
 
 
 def test_the_folder_of_the_launcher_is_there_before_its_jobs(programs, tmp_path, monkeypatch):

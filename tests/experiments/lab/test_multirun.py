@@ -1,6 +1,7 @@
 """A multirun: which jobs there are, and that one which fails takes none of the others with it."""
 
 import functools
+import subprocess
 import sys
 from pathlib import Path
 
@@ -130,18 +131,67 @@ def test_a_report_that_fails_does_not_end_the_jobs_behind_it(run):
 def test_jobs_that_share_have_one_folder(run, tmp_path):
     status, out, err = run("-m", "signs=plus", "jobs=3", "slab=0,1,2")
     assert (status, err) == (0, "")
-    assert (out.count("plus: 90"), out.count("shown by another job")) == (1, 2)
+    # One after the other: what is there already everybody shows.
+    assert (out.count("plus: 90"), out.count("shown by another job")) == (3, 0)
     assert (tmp_path / "out/results/sums/plus.npz").is_file()
 
 
-def test_all_went_well_and_nothing_is_said_of_it(run):
-    assert "jobs:" not in run("-m", "signs=plus", "size=4,5")[1]
+def test_jobs_that_share_and_draw_otherwise_all_draw(run, tmp_path):
+    status, _, err = run("-m", "signs=plus", "jobs=2", "slab=0,1", "dpi=50,60", "size=2")
+    assert (status, err) == (0, "")
+    drawn = {str(p.parent.parent.name) for p in (tmp_path / "out").rglob("plus.png")}
+    assert drawn == {"dpi=50,size=2", "dpi=60,size=2"}
+    assert len(list((tmp_path / "out").rglob("plus.npz"))) == 1
+
+
+def test_what_an_earlier_multirun_said_in_its_folder_does_not_count(run, tmp_path, monkeypatch):
+    sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    assert run("-m", "signs=plus", "size=4,5", sweep)[0] == 0
+    monkeypatch.setattr("experiments.lab.jobs.Task.__call__", lambda self, cfg: None)
+    status, out, _ = run("-m", "signs=plus", "size=6,7", sweep)
+    assert status == 2
+    assert out.splitlines()[0] == "jobs: 2: 2 missing"
+
+
+def test_a_sweeps_folder_that_can_not_be_made_is_one_line(run):
+    status, out, err = run("-m", "signs=plus", "size=4,5", "hydra.sweep.dir=/proc/nope")
+    assert (status, out) == (2, "")
+    assert err == "error: out: No such file or directory: /proc/nope\n"
+
+
+def test_a_sweeps_folder_has_any_name(run, tmp_path):
+    name = "it's a \\ sweep"
+    quoted = name.replace("\\", "\\\\") if name.endswith("\\") else name
+    sweep = arguments.quoted(str(tmp_path / quoted))
+    assert run("-m", "signs=plus", "size=4", f"hydra.sweep.dir={sweep}")[0] == 0
+    assert (tmp_path / name / "jobs/0.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("+cluster=local", "jobs=0"), "jobs: must be an integer from 1 to 10000 (got 0)"),
+        (("+cluster=local", "jobs=abc"), "jobs: must be an integer from 1 to 10000 (got abc)"),
+        (("+cluster=local", "jobs=100000000"), "jobs: must be an integer from 1 to 10000"),
+        (("-m", "dpi=range(1,100000000)"), "jobs: must be at most 10000 in a multirun"),
+        (("-m", "+cluster=local,slurm"), "cluster: must be one of them (got +cluster=local,slurm)"),
+    ],
+)
+def test_what_no_jobs_can_be_made_of_is_one_line(words, said, run, tmp_path):
+    status, out, err = run("signs=plus", *words)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {said}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_jobs_are_summed_up_and_one_is_not(run):
+    assert run("-m", "signs=plus", "size=4,5")[1].endswith("jobs: 2: 2 done\n")
+    assert "jobs:" not in run("-m", "signs=plus", "size=6")[1]
 
 
 def test_submitit_starts_jobs_that_share_and_one_that_fails_is_named(environment, tmp_path):
     """In processes of their own, as a user starts them."""
-    import subprocess
-
     start = [sys.executable, str(SCRIPT), "+cluster=local", "jobs=1", "signs=plus", "dpi=30"]
     start += [f"{TOO_LARGE},3", f"out={tmp_path / 'out'}"]
     start += [f"hydra.sweep.dir={tmp_path / 'sweep'}"]
@@ -150,8 +200,9 @@ def test_submitit_starts_jobs_that_share_and_one_that_fails_is_named(environment
     )
     assert done.returncode == 2
     lines = done.stdout.splitlines()
-    assert lines[0] == "jobs: 2: 1 done, 1 failed"
-    assert lines[1].startswith(f"job 0 (slab=0 {TOO_LARGE}): failed (")
-    assert "error: out: must have" in lines[1]
+    assert lines[0].startswith(f"2 jobs, which print into {tmp_path}/sweep/submitit; the same")
+    assert lines[1] == "jobs: 2: 1 done, 1 failed"
+    assert lines[2].startswith(f"job 0 (slab=0 {TOO_LARGE}): failed (")
+    assert "error: out: must have" in lines[2]
     assert (tmp_path / "out/default/results/sums/plus.npz").is_file()
     assert {p.name for p in tmp_path.iterdir()} == {"out", "sweep"}

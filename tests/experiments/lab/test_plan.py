@@ -121,15 +121,16 @@ def test_a_plan_has_pieces_work_bytes_memory_and_time(folders, monkeypatch):
         "minus: 6 pieces; 21 core-hours; 46.9 KiB of results",
         "total: 12 pieces; 42 core-hours; 93.8 KiB of results",
         "while it runs: about 187.5 KiB, of pieces and results",
-        "memory of one process: at least 7.8 KiB, and what Python and JAX take",
-        "with jobs=3 of 2 cores each: about 7.0 hours",
+        "memory of one process: 7.8 KiB of arrays at least, and about half a GiB of Python and JAX",
+        "with jobs=3 on CPUs, of 2 cores each: about 7.0 hours, starting and drawing aside",
     ]
     assert not folders.results.exists()
 
 
 def test_more_jobs_than_pieces_take_as_long_as_the_longest(folders, monkeypatch):
     monkeypatch.setattr(plan, "cores", lambda: 2)
-    assert asked(folders, "jobs=1000")[-1] == "with jobs=1000 of 2 cores each: about 3.0 hours"
+    last = asked(folders, "jobs=1000")[-1]
+    assert last.startswith("with jobs=1000 on CPUs, of 2 cores each: about 3.0 hours, ")
 
 
 def test_where_no_model_is_the_plan_says_unknown(folders):

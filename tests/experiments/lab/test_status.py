@@ -28,6 +28,10 @@ SCRIPT = Path(study.sums.__file__)
 HOST = os.uname().nodename
 
 
+def nothing(place):
+    return f"nothing has been started in {place} (jobs that wait in a queue are not seen)"
+
+
 def config(*overrides):
     return load("sums", SumsConfig, list(overrides), SCRIPT.parent / "conf")
 
@@ -70,7 +74,7 @@ def aged(file, seconds):
 
 
 def test_where_nothing_is_there_one_line_says_so_and_nothing_is_made(folders):
-    assert asked(folders) == [f"nothing has been started in {folders.results}"]
+    assert asked(folders) == [nothing(folders.results)]
     assert not folders.results.exists()
 
 
@@ -323,7 +327,7 @@ def test_files_that_go_between_two_looks_are_in_nobodys_way(folders, monkeypatch
                 patch.setattr(claims, "seen", away(claims.seen))
             lines = asked(place)
         assert lines, moment
-        assert asked(place) == [f"nothing has been started in {place.results}"]
+        assert asked(place) == [nothing(place.results)]
 
 
 def test_results_that_come_while_the_pieces_go_are_seen(folders, monkeypatch):

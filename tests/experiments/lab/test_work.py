@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from experiments.lab.schema import ConfigError
 from experiments.lab.work import Slab, Work
 from lora_theory.store import claims
 from lora_theory.store.dataset import Results
+from lora_theory.store.files import WriteError
 
 SCRIPT = Path(study.sums.__file__)
 # Fifteen pieces a part, of a twentieth of a second each.
@@ -95,6 +97,7 @@ def test_three_processes_make_what_one_makes_and_one_of_them_shows_it(alone, sta
     assert [err for _, _, err in found] == ["", "", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(10))
 def test_one_of_three_is_killed_at_any_moment(moment, alone, start, tmp_path):
     """At ten moments, the last ones while results are put together or drawn."""
@@ -206,6 +209,31 @@ def test_what_others_are_at_is_waited_for_only_when_all_else_is_done(folders):
         other.pieces(Slab.of(cfg), wait=False)
     assert sorted(seed for _, seed in other.experiment.ran) == [0, 2, 3]
     assert not other.store.has(other.files["seed=1"])
+
+
+def test_one_that_was_asleep_while_it_wrote_the_results_finds_them(folders, monkeypatch):
+    """Another has taken it for dead, and has removed what it had begun to write."""
+    cfg = config("signs=plus", "seeds=4", "jobs=2")
+    work = work_on(folders, cfg)
+
+    def asleep(*arguments):
+        monkeypatch.undo()
+        monkeypatch.setattr("experiments.lab.work.exclusive", lambda *a, **o: nullcontext())
+        work_on(folders, cfg).complete(Slab.of(cfg))
+        raise WriteError(2, "No such file or directory", "a.tmp")
+
+    monkeypatch.setattr(Sums, "keep", asleep)
+    monkeypatch.setattr("experiments.lab.work.exclusive", lambda *a, **o: nullcontext())
+    work.complete(Slab.of(cfg))
+    assert Results.load(folders.results / "plus.npz").arrays["total"].shape == (4, 3)
+
+
+def test_what_was_computed_before_is_shown_to_whoever_asks(folders, capsys):
+    conduct(Sums(), config("signs=plus", "jobs=2"), folders)
+    shutil.rmtree(folders.figures)
+    conduct(Sums(), config("signs=plus", "jobs=2", "slab=1"), folders)
+    assert capsys.readouterr().out.count("plus: 90") == 2
+    assert (folders.figures / "plus.png").exists()
 
 
 class Halving(Sums):

@@ -43,6 +43,7 @@ def test_core_seconds_are_those_of_all_runs_and_steps(monkeypatch):
     assert core_seconds(model_config("linear", width=8), task, "adam", 1, 0) == 8 * 5
 
 
+@pytest.mark.slow
 def test_a_measurement_gives_a_positive_number_and_names_what_it_measured():
     assert 0 < timed("feature_layer", "adam", Size(8, 2, 20), 1e-3, repeats=1) < 1
     lines = list(measure((8, 16), ((2, 20),), 1e-3))

@@ -24,12 +24,14 @@ ASKED = CoordinatesConfig(
 
 @pytest.fixture(scope="module")
 def sizes():
-    cfg = SimpleNamespace(coordinates=ASKED, adam_eps=1e-17, first_seed=0)
+    cfg = SimpleNamespace(
+        coordinates=ASKED, adam_eps=1e-17, seeds_of=lambda asked: range(asked.seeds)
+    )
     return coordinates.measure(cfg)
 
 
 def test_the_piece_fits_its_layout(sizes):
-    made = coordinates.layout(ASKED, 0)
+    made = coordinates.layout(ASKED, range(ASKED.seeds))
     made.check()
     made.fits(sizes)
 
