@@ -94,7 +94,7 @@ def test_every_experiment_says_what_it_would_take_and_starts_nothing(name, plann
     assert units is None or f", {units} units; " in total
     assert "core-hours unknown" not in printed
     assert " core-hours;" in total
-    assert lines[-1].startswith("with jobs=50 of ")
+    assert lines[-1].startswith("with jobs=50 on CPUs, of ")
     assert "unknown" not in lines[-1]
     assert ("memory of one process: unknown" in printed) == (memory == 0)
 
