@@ -69,6 +69,7 @@ PAIRS = [("by hand", "a layer alone"), ("by hand", "two_layer"), ("layer", "a la
          ("task by hand", "task sine"), ("task by hand", "task linear")]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_what_the_docs_let_share_a_key_has_nothing_in_common_either(one, other):
     for scale in (1, 64, 8, 1 / 8):

@@ -258,6 +258,7 @@ def rate_tree(ratio):
     return tree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["prodigy", "dadapt_adamw"])
 def test_one_step_size_over_all_leaves(base):
     """B = 0, so that A has no gradient: alone, its estimate would be 0/0."""

@@ -242,6 +242,7 @@ def test_another_resolution_measures_nothing_and_draws_elsewhere(
     assert {p.name for p in tmp_path.iterdir()} == FIGURES
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_report(coarse, tmp_path, monkeypatch):
     """Stopped after two pieces, one compiled; signals are tested with the skeleton."""
     options = ["only=[half-line,shared-rate-f]", "widths=[16,32,64]", "seeds.linear=200"]
@@ -319,6 +320,7 @@ def test_a_user_sees_one_line_and_status_2(override, said, user, tmp_path):
     assert done.stderr.startswith(said)
 
 
+@pytest.mark.slow
 def test_epsilon_that_is_too_large_is_one_line(tmp_path, monkeypatch, capfd):
     options = ["only=[theorem1-adam]", "adam_eps=1", "widths=[4,8,16]", "seeds.layer=2"]
     monkeypatch.setattr(sys, "argv", ["claims", *options, f"out={tmp_path}"])

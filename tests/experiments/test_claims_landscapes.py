@@ -207,6 +207,7 @@ def test_pieces_are_windows_the_widest_first_and_the_record_has_no_more(tiny):
     assert set(used["experiments.registry:OPTIMIZERS"]) == {"adam"}
 
 
+@pytest.mark.slow
 def test_a_claim_is_measured_and_shown(tiny, tmp_path, monkeypatch):
     """Two steps at n ≤ 32 decide nothing: exit status 1, and why stands in the row."""
     monkeypatch.setattr(report, "figures", lambda record: {})

@@ -26,6 +26,7 @@ def test_the_grid_is_powers_of_2_with_equal_pairs():
     np.testing.assert_array_equal(eta_a, eta_b)
 
 
+@pytest.mark.slow
 def test_another_judge_draws_the_same_results_otherwise(tmp_path, capsys, monkeypatch):
     small = ["model.width=12", "task.n_train=20", "task.n_test=8", "grid.points=4", "steps=6",
              "loss=mse", "plot.dpi=30", "seeds=2"]  # fmt: skip

@@ -186,6 +186,7 @@ def test_values_that_no_run_gives_are_refused(accuracy, loss, words):
         Transformer().check(None, arrays, cfg)
 
 
+@pytest.mark.slow
 def test_a_diverged_run_counts_0(monkeypatch):
     """At a rate of 2^60 what float32 holds is left at once."""
     cfg = load("transformer", TransformerConfig, [*SMALL, "log2_rates=[58,60]", "judge.small=58"])

@@ -222,6 +222,7 @@ def test_the_files_exist_and_are_not_blank(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fig2_mse.pdf", "fig2_mse.png"]
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         save(figure2(results(), early=10, late=STEPS), tmp_path / name, dpi=40)

@@ -15,6 +15,10 @@ from lora_theory.keys import data_key, model_key
 from lora_theory.models.toys import LayerToy
 from lora_theory.train.coordinates import coordinate_check, half_mse
 
+# Each compiles networks of its own.
+pytestmark = pytest.mark.slow
+
+
 SGD = functools.partial(lora_plus, base=optax.sgd)
 SIGN = functools.partial(lora_plus, base=optax.sign_sgd)
 

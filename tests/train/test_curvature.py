@@ -210,6 +210,7 @@ def ritz(matrix, products):
     return np.linalg.eigvalsh(rows @ matrix @ rows.T)[[0, -1]]
 
 
+@pytest.mark.slow
 def test_default_iterations_are_enough_in_float32_for_any_model_with_samples_first():
     """1e-5 of a block's larger |end|; an eighth of the products does not do."""
     which = "two_layer", "both", 32, 100, 0

@@ -59,6 +59,7 @@ def is_trained(name):
     return "lora_" in name or "head" in name
 
 
+@pytest.mark.slow
 def test_factors_and_head_are_trained_and_nothing_else_bit_for_bit():
     before, (after, _) = start(), states([0.1, 0.01], 4.0)
     assert before.keys() == after.keys()

@@ -221,6 +221,7 @@ def test_neither_the_order_of_cells_nor_their_neighbours_change_a_bit(base, poli
     assert not same_bits(train(cells[few], devices[:1]), pick(reference, places[5:10]))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_infinite_from_the_start_has_no_curve(devices):
     problem = two_layer(20, 50, 10)
     data = problem.data._replace(y_test=problem.data.y_test.at[0].set(jnp.inf))
@@ -229,6 +230,7 @@ def test_a_loss_that_is_infinite_from_the_start_has_no_curve(devices):
     assert np.isnan(curves.train_loss).all()
 
 
+@pytest.mark.slow
 def test_another_micro_batch_agrees_away_from_the_edge(devices):
     cells = [cell for cell in FULL[::7] if cell[0] < 3e-3 and cell[1] < 0.1]
     reference = run(two_layer(), cells, devices[:2])
@@ -370,6 +372,7 @@ class SamplesFirst(nnx.Module):
         return nnx.relu(z @ self.a[...] @ self.b[...]) @ self.w_out[...]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1100, 300])
 def test_networks_with_samples_first_train_the_same_runs(block, devices):
     problem, cells = two_layer(), CALM["two_layer"][1]

@@ -78,6 +78,7 @@ def test_squared_gradients_that_underflow_break_it():
     assert symmetry_gap("layer", "adamw", "both", 2.0**80, 0.5, powers=RIGHT["adamw"], eps=EPS) > 1
 
 
+@pytest.mark.slow
 def test_the_sign_of_a_rounding_is_a_sign():
     """From Init[1] sign updates bring entries of B back to 0: with p = 3, q = 0.7 beside it."""
     assert symmetry_gap("layer", "sign", "A", 3.0, 0.7, double=True) > 1e-3

@@ -10,6 +10,7 @@ from experiments.benchmarks.candidates import BenchConfig
 from experiments.lab.command_line import load
 
 
+@pytest.mark.slow
 def test_all_implementations_train_the_same_run():
     """The plain step, 30 times, gives the engine's curve."""
     cfg = load("bench", BenchConfig, ["rate=1e-3", "steps=30", "cells=1"])

@@ -370,6 +370,7 @@ def make(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_three_processes_are_seen_at_work_until_they_are_done(tmp_path):
     folders = Folders(tmp_path / "out/results/sums", tmp_path / "out/figures")
     overrides = ("seeds=12", "wait=0.1", "dpi=30", "jobs=3")

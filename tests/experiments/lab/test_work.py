@@ -112,6 +112,7 @@ def test_one_of_three_is_killed_at_any_moment(moment, alone, start, tmp_path):
     assert digest(out) == alone
 
 
+@pytest.mark.slow
 def test_one_whose_folder_is_taken_away_says_so_and_makes_no_other(start, tmp_path):
     out = tmp_path / "out"
     process = start(0, "wait=0.2")
@@ -128,6 +129,7 @@ def test_one_whose_folder_is_taken_away_says_so_and_makes_no_other(start, tmp_pa
     assert start(0).ended()[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_one_that_is_told_to_end_gives_back_its_claims(number, start, tmp_path):
     """As Slurm does at a time limit, some seconds before it kills."""
@@ -321,6 +323,7 @@ def test_what_the_first_process_decided_the_others_take_over(folders):
     assert results.config["unit"] == 8
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_one_process_and_none_of_the_others(alone, start, tmp_path):
     """One process's quota is used up; what it was at, others do."""
     out = tmp_path / "out"
@@ -333,6 +336,7 @@ def test_a_full_disk_ends_one_process_and_none_of_the_others(alone, start, tmp_p
     assert digest(out) == alone
 
 
+@pytest.mark.slow
 def test_two_sweeps_in_one_folder_lose_nothing_and_the_second_is_refused(start, tmp_path):
     """The one that finishes first has the file; the other's pieces stay."""
     out = tmp_path / "out"
@@ -343,6 +347,7 @@ def test_two_sweeps_in_one_folder_lose_nothing_and_the_second_is_refused(start, 
     assert pieces_done(out) >= 1
 
 
+@pytest.mark.slow
 def test_a_half_written_piece_is_neither_read_nor_counted(alone, start, tmp_path):
     out = tmp_path / "out"
     process = start(0)

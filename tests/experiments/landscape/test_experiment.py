@@ -108,6 +108,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fits", [16, 5, 1])
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(fits, tmp_path, monkeypatch, capsys):
     """Memory of a device that is full is forced; what comes of it is asked for by hand besides."""

@@ -254,6 +254,7 @@ def trained(monkeypatch):
     return ran
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes(
     undrawn, finished, monkeypatch, trained, tmp_path, capfd
 ):
@@ -268,6 +269,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert not list(tmp_path.glob(".*pieces*"))
 
 
+@pytest.mark.slow
 def test_a_width_that_does_not_fit_in_memory_is_halved_and_no_other(
     undrawn, monkeypatch, tmp_path, capsys
 ):
@@ -294,6 +296,7 @@ def test_a_width_that_does_not_fit_in_memory_is_halved_and_no_other(
     assert "4 of its pieces did not fit" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pieces_of_other_versions_are_not_taken_up(
     undrawn, finished, monkeypatch, trained, tmp_path, capfd
 ):

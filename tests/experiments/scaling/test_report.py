@@ -45,6 +45,7 @@ def decisive(text, start):
     return [line for line in lines_of(text, start) if "test, t = 10, median" in line][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("middle", "side"), [((5, 0), "largest η_A"), ((-5, 0), "least η_A")])
 def test_a_best_cell_on_the_border_is_no_optimum_and_said(middle, side):
     def line(where):
