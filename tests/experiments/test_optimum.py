@@ -1,6 +1,7 @@
 """The run that says where the optimum lies: its config, and a small one from end to end."""
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from experiments.lab.command_line import load

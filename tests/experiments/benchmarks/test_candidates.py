@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.benchmarks import candidates
 from experiments.benchmarks.candidates import BenchConfig
