@@ -234,7 +234,7 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
     # All of them before anything is computed: what is refused is refused at once. A link to nothing
     # is somebody's file that is elsewhere now.
     saved = [
-        check_saved(experiment, part, cfg, path) if replot or places.is_there(path) else None
+        check_saved(experiment, part, cfg, path) if replot or is_there(path) else None
         for part, path in zip(parts, paths, strict=True)
     ]
     due = [found is None or found.results is None for found in saved]
@@ -247,17 +247,19 @@ def conduct(experiment: Experiment[C, P, R], cfg: C, folders: Folders) -> None:
             check_memory(experiment.memory(cfg))
     places.check_writable(folders)  # Last, for it makes them.
     work = functools.partial(Work, experiment, cfg=cfg, chosen=chosen)
+    begun: dict[str, Work[C, P, R]] = {}
     if slab.shared:
         for part, path, is_due in zip(parts, paths, due, strict=True):
             if is_due:  # Those of all parts, before any that others are at is waited for.
-                work(part, path=path).pieces(slab, wait=False)
+                begun[part.name] = work(part, path=path)
+                begun[part.name].pieces(slab, wait=False)
     status = 0
     for part, path, found, is_due in zip(parts, paths, saved, due, strict=True):
         if is_due:
             if found is not None:
                 line = f"note: {places.shown(path)}: computed anew ({found.other})"
                 print(line, file=sys.stderr)
-            work(part, path=path).complete(slab)
+            (begun.get(part.name) or work(part, path=path)).complete(slab)
         here = None if is_due else found
         shown = functools.partial(_shown, experiment, part, cfg, path, folders, here)
         # Jobs that share show once what they have computed, unless each draws it otherwise.

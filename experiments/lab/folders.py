@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from experiments.lab.schema import ConfigError, Role, flatten, role_of
 from experiments.lab.values import in_bytes
-from lora_theory.store.files import WriteError, cut, writing
+from lora_theory.store.files import WriteError, cut, is_there, writing
 
 
 class Folders(NamedTuple):
@@ -83,16 +83,6 @@ def tag(changed: dict[str, Any]) -> str:
     if len(name.encode()) <= 200:
         return name
     return f"{cut(name, 180)},{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def is_there(path: Path) -> bool:
-    """Whether there is such a file or folder, or a link to one that is elsewhere now.
-
-    Raises:
-        WriteError: there can be none, as where the name is too long.
-    """
-    with writing(path):
-        return path.is_symlink() or path.exists()
 
 
 def check_writable(places: Folders) -> None:

@@ -36,7 +36,7 @@ def check(hydra_config: DictConfig) -> None:
         LaunchError: there is none, or it does not answer.
         ConfigError: it has no such partition.
     """
-    if not str(hydra_config.launcher._target_).endswith("SlurmLauncher"):
+    if not _is_slurm(hydra_config):
         return
     for command in ("sbatch", "sinfo"):
         if shutil.which(command) is None:
@@ -58,8 +58,7 @@ def prepare(hydra_config: DictConfig) -> None:
     if "%j" not in str(folder):
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    slurm = str(hydra_config.launcher._target_).endswith("SlurmLauncher")
-    if slurm and not _answers("sacct", "--noheader", "--jobs=1"):
+    if _is_slurm(hydra_config) and not _answers("sacct", "--noheader", "--jobs=1"):
         _ask_the_queue()
 
 
@@ -69,6 +68,10 @@ def _check_partition(asked: str | None) -> None:
         if name and known and name not in known:
             allowed = f"must be one of {', '.join(known)}"
             raise ConfigError("hydra.launcher.partition", allowed, name)
+
+
+def _is_slurm(hydra_config: DictConfig) -> bool:
+    return str(hydra_config.launcher._target_).endswith("SlurmLauncher")
 
 
 def _answers(*command: str) -> bool:

@@ -1,7 +1,6 @@
 """Whose results are: what decides them now, and in what saved ones differ from that."""
 
 import json
-import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -138,8 +137,7 @@ def finished(experiment: "AnyExperiment", part: "Part[Any]", cfg: Any, path: Pat
     Raises:
         ResultsError: they are of another config, or damaged.
     """
-    if not os.path.lexists(path):
-        is_there(path)  # Which says so where nobody can know.
+    if not is_there(path):
         return False
     _, other = whose(experiment, part, cfg, path)
     return not (experiment.renews and other is not None)

@@ -93,21 +93,29 @@ class Work(Generic[C, P, R]):
         chosen: Mapping[str, Any],
     ):
         self.experiment, self.path = experiment, path
+        self._asked = part, cfg, chosen
         self.origins: Origins = origins_of(experiment, part, cfg, chosen)
         self.store = Pieces(path, self.origins.pieces)
+        self.worker = Worker(self.store.folder)
         for line in self.store.foreign():
             print(f"note: {line}", file=sys.stderr)
-        with exclusive(path):  # Pieces are not removed meanwhile.
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the folder of the pieces, unless the results are there, and settle the config."""
+        part, cfg, chosen = self._asked
+        with exclusive(self.path):  # Pieces are not removed meanwhile.
             self.done = self._finished()
             if not self.done:
                 self.store.make()
-                chosen = self.store.settled(dict(chosen))
-        self.origins = origins_of(experiment, part, cfg, chosen)
+                settled = self.store.settled(dict(chosen))
+                if settled != chosen:  # Somebody else has decided.
+                    self.origins = origins_of(self.experiment, part, cfg, settled)
+                    chosen = settled
         self.cfg = filled(cfg, chosen)
-        self.part = next(p for p in experiment.plan(self.cfg) if p.name == part.name)
-        self.layout: Layout | None = experiment.layout(self.part, self.cfg)
+        self.part = next(p for p in self.experiment.plan(self.cfg) if p.name == part.name)
+        self.layout: Layout | None = self.experiment.layout(self.part, self.cfg)
         self.files = {name: stamped(name, piece) for name, piece in self.part.pieces.items()}
-        self.worker = Worker(self.store.folder)
 
     def pieces(self, slab: Slab, *, wait: bool = True) -> None:
         """Do every piece that nobody has done, beginning with those of a slab.
@@ -134,10 +142,9 @@ class Work(Generic[C, P, R]):
         Pieces stay; `conduct` removes them when all has been shown.
         """
         self.pieces(slab)
-        while not self._kept(
-            slab
-        ):  # Another run has used the pieces up, and its file is gone: again.
-            self.store.make()
+        # Otherwise another run has used the pieces up, and its file is gone: again.
+        while not self._kept(slab):
+            self._begin()
             self.pieces(slab)
 
     def _kept(self, slab: Slab) -> bool:

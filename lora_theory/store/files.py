@@ -43,13 +43,13 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file or folder, or a link to one.
+    """Whether there is such a file or folder, or a link to one that is elsewhere now.
 
     Raises:
-        WriteError: nobody can say, as where a folder on the way is closed or gone bad.
+        WriteError: nobody can say, as where a folder on the way is closed, or the name too long.
     """
     with writing(path):
-        return path.exists()
+        return path.is_symlink() or path.exists()
 
 
 _KINDS = (

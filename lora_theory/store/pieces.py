@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -231,14 +232,22 @@ class Pieces:
             yield mine
 
     def remove(self) -> None:
-        """Remove all pieces of this provenance."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all pieces of this provenance, at once for whoever writes there still."""
+        away = self.folder.with_name(f"{self.folder.name}.{uuid.uuid4().hex[:8]}.removed")
+        with contextlib.suppress(OSError):  # There are none.
+            self.folder.rename(away)
+        for left in self.folder.parent.glob(f"{glob.escape(self.folder.name)}.*.removed"):
+            shutil.rmtree(left, ignore_errors=True)  # By a kill, others than this.
 
     def foreign(self) -> list[str]:
         """Of pieces beside these that are not taken up: where they are, why not, what to do."""
         found = []
         for folder in sorted(self.folder.parent.glob(f"{glob.escape(self._beside)}*")):
-            if folder != self.folder and (why := self._why_not(folder)):
+            if (
+                folder.suffix != ".removed"
+                and folder != self.folder
+                and (why := self._why_not(folder))
+            ):
                 found.append(f"{folder}: {why}")
         return found
 

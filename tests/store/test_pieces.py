@@ -188,6 +188,21 @@ def test_removing_leaves_pieces_of_others(tmp_path):
     assert theirs.has("seed=0")
 
 
+def test_what_is_written_while_pieces_are_removed_does_not_bring_them_back(tmp_path, monkeypatch):
+    store = pieces(tmp_path)
+    store.put("seed=0", {"loss": np.ones(3)})
+    original = shutil.rmtree
+
+    def meanwhile(folder, **options):
+        with pytest.raises(WriteError):
+            store.put("seed=1", {"loss": np.ones(3)})
+        original(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", meanwhile)
+    store.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_has_gone_is_not_made_again(tmp_path):
     """The disk that several machines share may have been taken away, and another lie below."""
     store = pieces(tmp_path)

@@ -230,6 +230,19 @@ def test_one_that_was_asleep_while_it_wrote_the_results_finds_them(folders, monk
     assert Results.load(folders.results / "plus.npz").arrays["total"].shape == (4, 3)
 
 
+def test_results_that_go_between_the_beginning_and_the_end_are_made_again(folders):
+    """Somebody moves them away while this waits for whoever draws them."""
+    cfg = config("signs=plus", "seeds=4", "jobs=2")
+    work_on(folders, cfg).complete(Slab.of(cfg))
+    work = work_on(folders, cfg)
+    assert work.done
+    (folders.results / "plus.npz").unlink()
+    shutil.rmtree(work.store.folder)
+    work.complete(Slab.of(cfg))
+    assert len(work.experiment.ran) == 4
+    assert Results.load(folders.results / "plus.npz").arrays["total"].shape == (4, 3)
+
+
 def test_what_was_computed_before_is_shown_to_whoever_asks(folders, capsys):
     conduct(Sums(), config("signs=plus", "jobs=2"), folders)
     shutil.rmtree(folders.figures)
