@@ -18,7 +18,7 @@ _LEFT_OUT = 0.05
 
 
 class Slope(NamedTuple):
-    """A measured exponent: the slope of log2 |v| against log2 n.
+    """A measured exponent: the slope of `log2 |v|` against log2 n.
 
     Attributes:
         value: the slope; NaN if it can not be had (see `note`).
@@ -45,7 +45,7 @@ class Slope(NamedTuple):
 
 
 def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean") -> Slope:
-    """Least-squares slope of log2 |v| against log2 n, with its standard error over seeds.
+    """Least-squares slope of `log2 |v|` against log2 n, with its standard error over seeds.
 
     Every seed has a slope of its own, so the error of their mean is their spread / √S, whatever
     the runs of one seed have in common and however much the spread depends on the width. The
@@ -53,7 +53,7 @@ def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean"
 
     Args:
         log2_widths: (W,) at least three.
-        logs: (W, S) log2 |v|, at least two seeds: −inf where v is exactly 0, inf where it
+        logs: (W, S) `log2 |v|`, at least two seeds: −inf where v is exactly 0, inf where it
             overflowed, NaN where it could not be measured.
         statistic: "mean" or "median" of the logarithms over seeds.
 
@@ -81,7 +81,7 @@ def successive_slope(log2_widths: np.ndarray, logs: np.ndarray) -> Slope:
 
     Args:
         log2_widths: (2,) ascending.
-        logs: (2, S) log2 |v|.
+        logs: (2, S) `log2 |v|`.
 
     >>> successive_slope(np.array([6.0, 7.0]), np.zeros((2, 1))).note
     'one seed: no error'

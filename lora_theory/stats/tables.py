@@ -22,12 +22,12 @@ _WORDS = {"holds": "pass", "fails": "fail", "undecided": "undecided"}
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """log2 |v| of every quantity v, width, seed and step.
+    """`log2 |v|` of every quantity v, width, seed and step.
 
     Attributes:
         log2_widths: (W,) log2 n, ascending.
         steps: (T,) the values of t.
-        logs: quantity -> (W, S, T) log2 |v|: −inf where v is exactly 0, inf where it overflowed,
+        logs: quantity -> (W, S, T) `log2 |v|`: −inf where v is exactly 0, inf where it overflowed,
             NaN where rounding hides it.
         predicted: quantity -> its exponent, at all steps or in a row one for each step: −inf for
             what is identically zero, None where nothing is predicted.
