@@ -34,8 +34,7 @@ def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
         "",
         f"**{summary(record)}.**",
         "",
-        f"Written by `make claims` (`python -m experiments.claims`), of measurements with "
-        f"{record.made}.",
+        f"Written by `make claims` (`python -m experiments.claims`); measured with {record.made}.",
         "",
         "Shown is the number furthest from its prediction, with its standard error over seeds, or "
         "its interval in brackets. A claim that fails says why. Pictures: "
@@ -119,6 +118,8 @@ def numbers(record: Record) -> list[DrawnExponent]:
         for rows, control in ((claim.found.rows, False), (claim.control.rows, True))
         for row in rows
         if row.quantity is not None and not (row.identically_zero and row.predicted is None)
+        # A control is caught by what fails.
+        if not control or row.verdict == "fails" or claim.control.verdict != "fails"
     ]
 
 

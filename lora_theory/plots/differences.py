@@ -23,13 +23,14 @@ PANELS = {
     "carried": ("carried rates", r"$\log_2$ (loss / loss at tuned rates)"),
 }
 _COLUMNS = (("map", "landscapes", "carried"), ("vectors",))
-_CONTROL = ("x", "#8a8a8a", "control, which must fail")
+_CONTROL = ("x", "#8a8a8a", "its control: what fails")
 
 
 def differences(exponents: Sequence[DrawnExponent]) -> Figure:
     """Every exponent of every claim, less what is predicted, and of its control, a row a claim.
 
-    Within the margin the axis is linear, beyond it logarithmic.
+    Within the margin the axis is linear, beyond it logarithmic. A claim of which something has no
+    number has a star.
     """
     columns = [
         found
@@ -48,7 +49,8 @@ def differences(exponents: Sequence[DrawnExponent]) -> Figure:
                 _panel(ax, kind, mine)
         if not columns:
             figure.text(0.5, 0.6, "none of these claims speaks of an exponent", ha="center")
-        handles = _exponents_legend()
+        unknown = any(not np.isfinite(e.off) for e in exponents)
+        handles = _exponents_legend(unknown=unknown)
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -58,7 +60,7 @@ def _panel(ax: Axes, kind: str, exponents: Sequence[DrawnExponent]) -> None:
     margin, one_sided = exponents[0].margin, kind == "carried"
     claims = list(dict.fromkeys(exponent.claim for exponent in exponents))
     ends = [abs(end) for e in exponents for end in (e.off, e.low, e.high) if np.isfinite(end)]
-    edge = max(1.6 * margin, 1.25 * max(ends, default=0))
+    edge = max(1.6 * margin, 1.6 * max(ends, default=0))
     ax.axvspan(-edge if one_sided else -margin, margin, color=BAND, lw=0, zorder=0)
     ax.axvline(0, color="black", linewidth=0.7, zorder=1)
     for y, claim in enumerate(claims):
@@ -70,11 +72,13 @@ def _panel(ax: Axes, kind: str, exponents: Sequence[DrawnExponent]) -> None:
     beyond = np.log10(edge / margin)
     ax.set_xscale("symlog", linthresh=margin, linscale=1.35 * beyond)
     ax.set_xlim(-edge, edge)
-    ticks = [margin / 2, margin, *(t for t in (0.1, 1.0, 10.0) if 1.9 * margin < t < edge)]
+    outside = [t for t in (0.1, 1, 5) if 1.9 * margin < t < edge][-1:]
+    ticks = [margin / 2, margin, *outside]
     ticks = [-t for t in reversed(ticks)] + [0, *ticks]
-    ax.set_xticks(ticks, [f"{t:+g}".replace("-", "−") if t else "0" for t in ticks])
+    ax.set_xticks(ticks, [_tick(t) for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_yticks(range(len(claims)), claims)
+    unknown = {e.claim for e in exponents if not np.isfinite(e.off)}
+    ax.set_yticks(range(len(claims)), [c + " *" * (c in unknown) for c in claims])
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", color="#eeeeee", linewidth=0.5)
     ax.set_axisbelow(True)
@@ -85,17 +89,14 @@ def _row(ax: Axes, y: int, exponents: Sequence[DrawnExponent]) -> None:
     known = [e for e in exponents if np.isfinite(e.off)]
     mine = [e for e in known if not e.control]
     worst = max(mine, key=lambda e: np.nanmax(np.abs([e.off, e.low, e.high])), default=None)
-    places = y + np.linspace(-0.3, 0.3, len(mine)) if len(mine) > 1 else [y]
+    reach = min(0.1 * (len(mine) - 1), 0.3)
+    places = y + np.linspace(-reach, reach, len(mine))
     for place, exponent in zip(places, mine, strict=False):
         marker, colour, _ = OUTCOMES[exponent.verdict]
         _bar(ax, exponent, float(place), marker, colour, 3.6 if exponent is worst else 2.0)
     for exponent in known:
         if exponent.control:
             _bar(ax, exponent, float(y), *_CONTROL[:2], 3.6)
-    if missing := len(exponents) - len(known):
-        words = f"{missing} without a number"
-        place = ax.get_yaxis_transform()
-        ax.text(0.99, y, words, transform=place, ha="right", va="center", fontsize=7, color="#777")
 
 
 def _bar(
@@ -105,14 +106,22 @@ def _bar(
     draw_value(ax, exponent.off, y, across=ends, colour=colour, marker=marker, size=size)
 
 
-def _exponents_legend() -> list[Any]:
+def _tick(value: float) -> str:
+    """A number with its sign, as short as it can be.
+
+    >>> _tick(-0.02), _tick(0), _tick(1.5)
+    ('−.02', '0', '+1.5')
+    """
+    return f"{value:+g}".replace("0.", ".").replace("-", "−") if value else "0"
+
+
+def _exponents_legend(*, unknown: bool) -> list[Any]:
     looks = [OUTCOMES[verdict] for verdict in ("holds", "fails", "undecided")]
     marks = [
         Line2D([], [], color=colour, marker=marker, lw=0.8, ms=3.6, label=label)
         for marker, colour, label in (*looks, _CONTROL)
     ]
-    band = Patch(facecolor=BAND, label="margin: within it the axis is linear, beyond logarithmic")
-    large = Line2D(
-        [], [], color="#1f4e9c", marker="o", ms=2, lw=0, label="exponents, the furthest large"
-    )
-    return [*marks, band, large]
+    band = Patch(facecolor=BAND, label="margin; the axis is linear within, logarithmic beyond")
+    small = Line2D([], [], color="#1f4e9c", marker="o", ms=2, lw=0, label="all but the furthest")
+    star = Line2D([], [], color="black", marker="$*$", ms=5, lw=0, label="some have no number")
+    return [*marks, small, band, *([star] if unknown else [])]

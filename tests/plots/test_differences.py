@@ -1,7 +1,10 @@
 """Measured less predicted: a row a claim, intervals whole, what fails where it was measured."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from printed import smallest_text
@@ -98,11 +101,31 @@ def test_carried_rates_may_be_better_than_tuned_ones():
 
 
 def test_what_has_no_number_is_said():
-    (ax,) = differences([number(), number(off=np.nan), number("b", off=0.0, half=np.nan)]).axes
-    assert [text.get_text() for text in ax.texts] == ["1 without a number"]
+    figure = differences([number(), number(off=np.nan), number("b", off=0.0, half=np.nan)])
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a *", "b"]
+    assert "some have no number" in legend(figure)
+    assert "some have no number" not in legend(differences([number()]))
     points, bars = lines(ax)
     assert len(points) == 2
     assert len(bars) == 1
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("kind", MARGINS)
+def test_ticks_do_not_lie_on_one_another(kind):
+    """Beside panels of other kinds, with controls far off and near."""
+    for off in (2 * MARGINS[kind], 1.0, 2.0, 4.5):
+        others = [number("two-layer-coordinates", other) for other in MARGINS]
+        figure = differences([*others, number("b", kind, off, control=True)])
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        for ax in figure.axes:
+            boxes = [label.get_window_extent(renderer) for label in ax.get_xticklabels()]
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes)), (off, ax.get_title())
 
 
 def test_no_exponents_no_panels():
