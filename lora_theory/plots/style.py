@@ -30,6 +30,7 @@ STYLE: Any = {
 }
 
 
+WIDTH = 7.0  # Inches: as wide as a page, where no text of such a figure shrinks.
 _GREEK = {"η": r"\eta", "λ": r"\lambda"}
 
 
