@@ -132,7 +132,7 @@ def draw_pairs(ax: Axes, pairs: Pairs, published: Rates) -> None:
             clip_on=False,  # One on the border of the grid is whole.
         )
     for rates in published.values():
-        ax.plot(*rates, **_RING, zorder=5.5)
+        ax.plot(*rates, **_RING, zorder=4.5)  # Under what it is compared with.
 
 
 def _outline(
