@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lora_theory import arguments
-from lora_theory.plots.style import STYLE, dense, draw_value, in_maths, legend_below
+from lora_theory.plots.style import STYLE, WIDTH, dense, draw_value, in_maths, legend_below
 from lora_theory.stats.intervals import mean_interval
 from lora_theory.stats.places import Quantity
 from lora_theory.stats.scaling import Place, Scaling
@@ -66,7 +66,7 @@ def curvature_figure(families: Sequence[Curved]) -> Figure:
     """
     arguments.some("families", families)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 0.6 + 2.3 * len(families)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.6 + 2.3 * len(families)), layout="constrained")
         axes = figure.subplots(len(families), 3, squeeze=False)
         for row, family in zip(axes, families, strict=True):
             _eigenvalues(row[0], family)
@@ -95,7 +95,7 @@ def _eigenvalues(ax: Axes, family: Curved) -> None:
             continue
         _over_widths(ax, family.log2_widths, logs, colour, marker, _block_name(block))
     words = "; ".join(f"{block}: exactly 0 in all seeds" for block in zeros)
-    ax.legend(frameon=False, fontsize=6, title=words or None, title_fontsize=6)
+    ax.legend(frameon=False, title=words or None, title_fontsize=7)
 
 
 def _block_name(block: str) -> str:
@@ -183,8 +183,8 @@ def _ratios(ax: Axes, family: Curved) -> None:
 def _legend_above(ax: Axes) -> None:
     """A legend in the panel, over what is drawn."""
     bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.35 * (top - bottom))
-    ax.legend(frameon=False, fontsize=6, loc="upper left")
+    ax.set_ylim(bottom, top + 0.45 * (top - bottom))
+    ax.legend(frameon=False, loc="upper left")
 
 
 def _width_axis(ax: Axes, log2_widths: np.ndarray) -> None:
@@ -210,7 +210,7 @@ def coordinate_figure(
     steps = next(iter(tables.values())).steps
     with mpl.rc_context(STYLE):
         columns = len(inits) * len(steps)
-        size = (min(1.6 * columns + 0.4, 10.0), 1.0 + 1.75 * len(rows))
+        size = (min(1.6 * columns + 0.4, WIDTH), 1.0 + 1.9 * len(rows))
         figure = Figure(figsize=size, layout=dense())
         axes = figure.subplots(len(rows), columns, sharex=True, sharey="row", squeeze=False)
         for (scaling, init), table in tables.items():
@@ -245,7 +245,7 @@ def _sizes(ax: Axes, table: Table, k: int, names: Sequence[str]) -> None:
             _over_widths(ax, table.log2_widths, logs, colour, ".", label)
     if zeros:
         words = f"0: {', '.join(zeros)}"
-        ax.text(0.04, 0.04, words, transform=ax.transAxes, fontsize=6, va="bottom")
+        ax.text(0.04, 0.04, words, transform=ax.transAxes, fontsize=7, va="bottom")
     ax.set_xticks([float(n) for n in table.log2_widths])
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.grid(axis="y", color="#eeeeee", linewidth=0.6)
