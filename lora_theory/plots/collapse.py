@@ -89,7 +89,7 @@ def _cuts(row: Sequence[Axes], family: Moving) -> None:
         if missing:
             words += f"\noff the grid at n = {', '.join(missing)}"
         ax.text(0.03, 0.97, f"at {words}", transform=ax.transAxes, va="top", fontsize=7)
-        ax.set_ylim(low - 0.1 * (high - low) - 1e-3, high + 0.35 * (high - low) + 1e-3)
+        ax.set_ylim(low - 0.1 * (high - low) - 1e-3, high + 0.28 * (high - low) + 1e-3)
         ax.set_xlabel(scaled_rate("AB"[along], c[along]), labelpad=1)
         ax.xaxis.set_major_locator(MultipleLocator(4))
         if k % 2:

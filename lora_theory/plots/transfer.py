@@ -307,7 +307,7 @@ def _rank_law(ax: Axes, family: Ranked, colour: str, marker: str, aside: float) 
     number = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]" if found.determined else ""
     # Of two lines: as wide as a panel.
     words = ", ".join(filter(None, (in_maths(family.variance), family.outcome)))
-    label = f"{words}\n{number or found.status}".replace("-", "−")
+    label = f"{words}\n{(number or found.status).replace('-', '−')}".strip()
     ax.plot([], [], marker, color=colour, ms=3.5, mfc=colour if number else "white", label=label)
     known = np.isfinite(y)
     if family.predicted is not None and known.any():
