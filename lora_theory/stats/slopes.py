@@ -65,15 +65,19 @@ def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean"
     >>> str(fit(np.array([6.0, 7.0, 8.0]), np.full((3, 2), -np.inf)))
     'identically zero'
     """
-    if not (np.diff(log2_widths) > 0).all():
-        raise ValueError(f"widths: must ascend (got log2 n = {list(log2_widths)})")
-    if len(log2_widths) < 3:
-        raise ValueError(f"widths: a slope needs at least three (got {len(log2_widths)})")
+    _check_widths(log2_widths)
     if logs.shape[1] < 2:
         raise ValueError(f"seeds: an error needs at least two (got {logs.shape[1]})")
     if statistic not in ("mean", "median"):
         raise ValueError(f"statistic: must be mean or median (got {statistic!r})")
     return _fit(log2_widths, logs, statistic)
+
+
+def _check_widths(log2_widths: np.ndarray) -> None:
+    if not (np.diff(log2_widths) > 0).all():
+        raise ValueError(f"widths: must ascend (got log2 n = {list(log2_widths)})")
+    if len(log2_widths) < 3:
+        raise ValueError(f"widths: a slope needs at least three (got {len(log2_widths)})")
 
 
 def successive_slope(log2_widths: np.ndarray, logs: np.ndarray) -> Slope:
@@ -87,6 +91,26 @@ def successive_slope(log2_widths: np.ndarray, logs: np.ndarray) -> Slope:
     'one seed: no error'
     """
     return _fit(log2_widths, logs, "mean")
+
+
+def of_one_seed(log2_widths: np.ndarray, logs: np.ndarray) -> str:
+    """The slope of a single seed, which has no error, or why there is none, in words.
+
+    Args:
+        log2_widths: (W,) at least three.
+        logs: (W,) log2 |v|.
+
+    Raises:
+        ValueError: too few widths.
+
+    >>> widths = np.array([6.0, 7.0, 8.0])
+    >>> of_one_seed(widths, -widths), of_one_seed(widths, np.full(3, -np.inf))
+    ('-1.000', 'identically zero')
+    """
+    _check_widths(log2_widths)
+    if np.isfinite(logs).all():
+        return f"{slope_weights(log2_widths) @ logs:+.3f}"
+    return str(_fit(log2_widths, logs[:, None], "mean"))
 
 
 def slope_weights(log2_widths: np.ndarray) -> np.ndarray:
