@@ -548,8 +548,8 @@ def _rank() -> Iterator[Claim]:
 
     yield Claim(
         "rank-init1",
-        "Multiplier r^−γ, Init[1], Adam, one rate: the optimum is η ∝ n^−1/2 r^−(1−γ)/2 at γ = 0, "
-        "1/2, 1 (there ΔZ_B does not depend on r)",
+        "Multiplier r^−γ, Init[1], Adam, one rate: ΔZ_B does not depend on r where "
+        "η ∝ n^−1/2 r^−(1−γ)/2, at γ = 0, 1/2, 1",
         MUA,
         tuple(
             at("A", e, gamma, dZ_B="0")
@@ -560,8 +560,8 @@ def _rank() -> Iterator[Claim]:
     )
     yield Claim(
         "rank-init2",
-        "Multiplier r^−γ, Init[2] with B ~ N(0, 1/r), Adam, one rate: the optimum is η ∝ n^−1 r^γ "
-        "at γ = 0, 1/2, 1, where r^(1+γ) is far below n",
+        "Multiplier r^−γ, Init[2] with B ~ N(0, 1/r), Adam, one rate: ΔZ_B does not depend on r "
+        "where η ∝ n^−1 r^γ, at γ = 0, 1/2, 1 and r^(1+γ) ≤ n",
         MUA,
         tuple(at("B", gamma, gamma, start="-1/2", dZ_B="0") for gamma in gammas),
         "η independent of r at γ = 1; B ~ N(0, 1) at γ = 0, 1/2",
@@ -576,7 +576,7 @@ def _rank() -> Iterator[Claim]:
         (at("B", "3/2", "1", dZ_B="0"),),
         recorded="fails",
         reason="the law comes out with B ~ N(0, 1/r) (rank-init2); with B ~ N(0, 1) a sum of r "
-        "random products is r^1/2 larger and the optimum is η ∝ n^−1 r^(γ−1/2)",
+        "random products is r^1/2 larger, and η ∝ n^−1 r^(γ−1/2) keeps ΔZ_B",
     )
     yield Claim(
         "rank-init2-unit-law",
