@@ -28,12 +28,12 @@ WHO = -c 'import sys; print(sys.base_prefix, *sys.version_info[:3]); sys.exit(sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test test-slow check bench notebooks rendered lock clean FORCE
+.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test test-slow check docs bench notebooks rendered lock clean FORCE
 
-help: ## List the targets
+help: ## List the targets, with minutes of two x86-64 cores
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-setup: $(READY) ## Make .venv and install the project into it
+setup: $(READY) ## Make .venv and install the project into it (1 to 2 minutes)
 
 # An environment of another interpreter, or of another place (where its scripts still point), is made
 # from nothing; `there` is empty then.
@@ -56,47 +56,50 @@ $(READY): FORCE
 	$(PIP) -c constraints.txt -e ".[experiments,dev$${accel:+,$$accel}]" && \
 	printf '%s\n' "$$wanted" "$$here" "$$accel" > $@.tmp && mv $@.tmp $@
 
-fig2: $(READY) ## Figure 2 of the paper at full size, both losses: results/fig2, figures/fig2_*
+fig2: $(READY) ## Figure 2 of the paper at full size, both losses (1 minute): results/fig2, figures/fig2_*
 	$(RUN) experiments.fig2
 
-optimum: $(READY) ## Where the optimum lies: 96 seeds on a coarser grid: results/optimum, figures/optimum_*
+optimum: $(READY) ## Where the optimum lies: 96 seeds on a coarser grid (5 minutes): results/optimum, figures/optimum_*
 	$(RUN) experiments.optimum
 
-claims: $(READY) ## Every claim of the theory, measured: results/claims, figures/{fig1,phase,exponents,slopes}
+claims: $(READY) ## Every claim of the theory, measured (4 minutes): results/claims, figures/{claims.md,phase,exponents,slopes,fig1}
 	$(RUN) experiments.claims
 
-width: $(READY) ## The landscape over widths and ranks, 27 minutes: results/width, figures/width_*
+width: $(READY) ## The landscape over widths and ranks (27 minutes): results/width, figures/width_*
 	$(RUN) experiments.width
 
-width-quick: $(READY) ## The same as a first look, one minute: results/width_quick, figures/width_quick_*
+width-quick: $(READY) ## The same as a first look (1 minute): results/width_quick, figures/width_quick_*
 	$(RUN) experiments.width_quick
 
-width-all: $(READY) ## The same with all seeds, inits and ranks, two and a quarter hours: results/width_all, figures/width_all_*
+width-all: $(READY) ## The same with all seeds, inits and ranks (135 minutes): results/width_all, figures/width_all_*
 	$(RUN) experiments.width_all
 
-transformer: $(READY) ## LoRA+ on a small transformer, over rates and ratios: results/transformer, figures/transformer.*
+transformer: $(READY) ## LoRA+ on a small transformer, over rates and ratios (6 minutes): results/transformer, figures/transformer.*
 	$(RUN) experiments.transformer
 
-test: check ## Linter, type checker, tests and doctests
+test: check ## All of `check`, tests and doctests (6 minutes)
 	$(RUN) pytest -n auto --dist worksteal
 
-test-slow: $(READY) ## The tests of whole commands, notebooks and examples
+test-slow: $(READY) ## The tests of whole commands, notebooks and examples (5 minutes)
 	$(RUN) pytest -n auto --dist worksteal -m slow
 
-check: $(READY) ## Linter, formatter, type checker, who may import whom
+check: docs ## Linter, formatter, type checker, who may import whom, docs (1 minute)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(READY) ## Speed and memory of the engine against plain implementations
+docs: $(READY) ## Build the docs, broken links being errors: docs/_build/html (half a minute)
+	$(RUN) sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
+
+bench: $(READY) ## Speed and memory of the engine against plain implementations (3 minutes)
 	$(RUN) experiments.bench
 
 notebooks: $(READY) ## Open the notebooks
 	$(PIP) -c constraints.txt -e '.[experiments,notebooks]'
 	$(RUN) jupyterlab notebooks
 
-rendered: $(READY) ## The notebooks with their outputs, for those who read on the web: docs/notebooks
+rendered: $(READY) ## The notebooks with their outputs, for the web: docs/notebooks (1 minute)
 	JAX_PLATFORMS=cpu $(RUN) notebooks.render
 
 lock: $(READY) ## Renew constraints.txt from pyproject.toml
@@ -105,5 +108,5 @@ lock: $(READY) ## Renew constraints.txt from pyproject.toml
 	  --python-version 3.11 pyproject.toml -o constraints.txt
 
 clean: ## Remove .venv, caches, results and runs; figures stay
-	rm -rf $(VENV) results runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) results runs docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

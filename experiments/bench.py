@@ -3,8 +3,9 @@
     python -m experiments.bench              # as `make bench`
     python -m experiments.bench fig2=false repeats=3
 
-Everything runs in one process, repeats are interleaved, medians are reported. A PyTorch loop is
-measured where torch is installed (`.venv/bin/pip install torch`).
+Everything runs in one process, repeats are interleaved; medians are reported, beside the ratios the
+least and the most of any repeat, and whether the machine was busy. A PyTorch loop is measured where
+torch is installed (`.venv/bin/pip install torch`).
 """
 
 import itertools
@@ -27,6 +28,7 @@ from experiments.benchmarks.candidates import (
     pytorch,
     whole_grid,
 )
+from experiments.benchmarks.spread import Times, load_average, times, warning
 from experiments.lab.command_line import ROOT, load, run_command
 from experiments.lab.folders import Folders, check_writable, shown
 from experiments.landscape.experiment import Landscape, LandscapeConfig, cells, devices_of
@@ -40,6 +42,7 @@ def bench(cfg: BenchConfig, folders: Folders) -> None:
     from lora_theory.train.devices import pin_numerics, start_devices
 
     check_writable(folders)
+    load_before = load_average()  # Before this command loads the machine itself.
     # First: a child inherits its parent's peak memory, and the whole-grid vmap takes gigabytes.
     whole_figure = fig2_run() if cfg.fig2 else None
     pin_numerics()
@@ -56,9 +59,15 @@ def bench(cfg: BenchConfig, folders: Folders) -> None:
         "microseconds_per_run_and_step": {
             c.name: 1e6 * float(np.median(seconds[c.name])) / (c.runs * c.steps) for c in candidates
         },
+        "load_average_before": load_before,
     }
+    each = {c.name: np.divide(seconds[c.name], c.runs * c.steps).tolist() for c in candidates}
+    ratios = times(each, candidates[0].name)
+    report["times_the_engine"] = {name: ratio._asdict() for name, ratio in ratios.items()}
     report["cost_exponents"] = growth(report["microseconds_per_run_and_step"], cfg.widths)
-    print("\n".join(table(report, cfg, [c.name for c in candidates])), flush=True)
+    print("\n".join(table(report, cfg, ratios)), flush=True)
+    if line := warning(load_before, seconds[candidates[0].name]):
+        print(line, flush=True)
     if torch_loop is None:
         print("PyTorch loop: not measured; .venv/bin/pip install torch adds it")
     if whole_figure is not None:
@@ -133,20 +142,19 @@ def growth(costs: dict[str, float], widths: tuple[int, ...]) -> dict[str, float]
     return {f"{a} to {b}": (logs[b] - logs[a]) / float(np.log2(b / a)) for a, b in spans if a < b}
 
 
-def table(report: dict[str, Any], cfg: BenchConfig, names: list[str]) -> list[str]:
+def table(report: dict[str, Any], cfg: BenchConfig, ratios: dict[str, Times]) -> list[str]:
     """The report as text: µs per run and step, times the engine's, share of the product rate."""
     costs, rate = report["microseconds_per_run_and_step"], report["matrix_product_gflops"]
     lines = [
         f"{report['devices']} devices; float32 matrix products: {rate:.0f} GFLOP/s; "
-        f"medians of {cfg.repeats} interleaved repeats",
-        f"{'':<42}{'µs/run/step':>12}{'× engine':>10}{'share of product rate':>24}",
+        f"medians of {cfg.repeats} interleaved repeats (least to most of a repeat)",
+        f"{'':<42}{'µs/run/step':>12}{'× engine':>22}{'share of product rate':>24}",
     ]
-    for name in names:
+    for name, ratio in ratios.items():
         width = int(name.partition("n = ")[2] or cfg.widths[0])
         flops = 10 * width * cfg.n_train * cfg.model.rank
         share = flops / (costs[name] * 1e-6) / (rate * 1e9)
-        times = costs[name] / costs[names[0]]
-        lines.append(f"{name:<42}{costs[name]:>12.1f}{times:>10.1f}{share:>24.0%}")
+        lines.append(f"{name:<42}{costs[name]:>12.1f}{ratio!s:>22}{share:>24.0%}")
     if found := report["cost_exponents"]:
         spans = ", ".join(f"{span}: {exponent:.2f}" for span, exponent in found.items())
         lines.append(f"the engine's cost grows as n to the power of ({spans})")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 _VERDICTS = {"holds": "confirmed", "fails": "not confirmed", "undecided": "undecided"}
+_TITLE = "# LoRA+ on a small transformer"
 _CONTROL = "head alone"
 # Seconds of one core that a step takes for each token, block and hidden unit: a · (1, n, places).
 # Measured on pieces at n = 64 and 128, of 16 and 32 places, on a virtual machine, AMD EPYC.
@@ -244,7 +245,7 @@ class Transformer(Experiment[TransformerConfig, Piece, "Dataset"]):
             said,
             {self.name: figure},
             {f"{self.name}.csv": "\n".join(rows) + "\n"},
-            kept={f"{self.name}.md": "\n".join(said) + "\n"},
+            kept={f"{self.name}.md": "\n".join([_TITLE, "", *said]) + "\n"},
         )
 
 

@@ -1,21 +1,27 @@
 """The words that both wings speak, theory and measurement: names, classes and settings. No JAX.
 
-| init | in the paper | A | B |
-|---|---|---|---|
-| "A" | Init[1] | N(0, 1/n) | 0 |
-| "B" | Init[2] | 0 | N(0, 1) |
-| "both" | the two-layer toy | N(0, 1/n) | N(0, 1) |
+======  =================  =========  =======
+init    in the paper       A          B
+======  =================  =========  =======
+"A"     Init[1]            N(0, 1/n)  0
+"B"     Init[2]            0          N(0, 1)
+"both"  the two-layer toy  N(0, 1/n)  N(0, 1)
+======  =================  =========  =======
 
-| weight | pretrained W* under the two-layer toy's adapter |
-|---|---|
-| "zero" | 0, as in eq. 3 |
-| "random" | N(0, 1/n) |
+========  ===============================================
+weight    pretrained W* under the two-layer toy's adapter
+========  ===============================================
+"zero"    0, as in eq. 3
+"random"  N(0, 1/n)
+========  ===============================================
 
-| update | a step of |
-|---|---|
-| "gd" | full-batch gradient descent |
-| "sign" | its sign |
-| "adam", "adamw" | Adam's processed gradient |
+===============  ===========================
+update           a step of
+===============  ===========================
+"gd"             full-batch gradient descent
+"sign"           its sign
+"adam", "adamw"  Adam's processed gradient
+===============  ===========================
 """
 
 import dataclasses

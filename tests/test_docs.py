@@ -1,7 +1,8 @@
-"""What docs/{experiments,training,answers}.md show runs as it stands there; what docs/width.md
-states is measured.
+"""The docs are built without a warning, every link leads somewhere, and what the pages show runs as
+it stands there; what docs/width.md states is measured.
 """
 
+import doctest
 import functools
 import json
 import re
@@ -15,9 +16,135 @@ import numpy as np
 import pytest
 
 from lora_theory.store.dataset import Results
+from tests.pages import read, wrong
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "experiments.md").read_text()
+ADDING = (ROOT / "docs" / "extending.md").read_text()
+
+
+# --- The pages ---
+
+
+def build(source, out):
+    """Build docs as `make docs` does."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", source / "docs"]
+    return subprocess.run([*command, source, out], capture_output=True, text=True, timeout=400)
+
+
+@pytest.mark.slow
+def test_the_docs_are_built_and_every_link_and_image_leads_somewhere(tmp_path):
+    done = build(ROOT, tmp_path / "html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert wrong(tmp_path / "html") == []
+    (tmp_path / "html/README.html").unlink()
+    assert "index.html: no such file: README.html" in wrong(tmp_path / "html")
+    front = read(tmp_path / "html/docs/theory.html")
+    assert any("mathjax" in url for url in front.loaded)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Docs of one page, with our configuration."""
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/conf.py", tmp_path / "docs")
+    shutil.copytree(ROOT / "docs/_templates", tmp_path / "docs/_templates")
+    (tmp_path / "README.md").write_text("# Front\n")
+    (tmp_path / "docs/index.md").write_text("# Contents\n\n```{toctree}\n../README\n```\n")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "said"), [
+    ("", None),
+    ("[there](nowhere.md)", "nowhere.md"),
+    ("![there](nowhere.png)", "nowhere.png"),
+    ("[there](../README.md#nowhere)", "nowhere"),
+    ("```{eval-rst}\n.. automodule:: undocumented\n```", "f: a public name without a docstring"),
+], ids=["sound", "page", "image", "anchor", "docstring"])  # fmt: skip
+def test_what_leads_nowhere_or_has_no_docstring_is_an_error(
+    text, said, small, tmp_path, monkeypatch
+):
+    (tmp_path / "lora_theory").mkdir()
+    (tmp_path / "undocumented.py").write_text(
+        '"""A module."""\n\n\ndef f():\n    return 1\n\n\nf.__module__ = "lora_theory.x"\n'
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    page = small / "docs/index.md"
+    page.write_text(page.read_text() + f"\n{text}\n")
+    done = build(small, tmp_path / "html")
+    assert (done.returncode == 0) is (said is None), done.stderr
+    assert (said or "") in done.stderr
+
+
+@pytest.mark.parametrize(("html", "said"), [
+    ('<a href="b.html#x">', None),
+    ('<a href="c.html">', "a.html: no such file: c.html"),
+    ('<a href="b.html#y">', "a.html: no such anchor: b.html#y"),
+    ('<img src="c.png">', "a.html: no such file: c.png"),
+    ('<script src="https://x.org/x.js">', "a.html: loads from another host: https://x.org/x.js"),
+    ('<link rel="stylesheet" href="//x.org/x">', "a.html: loads from another host: //x.org/x"),
+    ('<a href="https://example.org">', None),
+])  # fmt: skip
+def test_what_looks_at_pages_finds_what_leads_nowhere(html, said, tmp_path):
+    """Control: the check can fail."""
+    (tmp_path / "a.html").write_text(html)
+    (tmp_path / "b.html").write_text('<p id="x">')
+    assert wrong(tmp_path) == ([said] if said else [])
+
+
+def test_the_api_has_every_module_and_every_public_name():
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    shown = set(re.findall(r"automodule:: (\S+)$", pages, re.M))
+    packages = {"lora_theory"} | {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "lora_theory").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert shown == packages
+    stub = (ROOT / "lora_theory/__init__.pyi").read_text()
+    public = {".".join(name) for name in re.findall(r"^from (\S+) import (\w+) as", stub, re.M)}
+    assert set(re.findall(r"^   (lora_theory\.\S+)$", pages, re.M)) == public
+
+
+@pytest.mark.parametrize("page", ["theory"])
+def test_the_examples_of_a_page_run(page):
+    results = doctest.testfile(str(ROOT / "docs" / f"{page}.md"), module_relative=False)
+    assert results.attempted >= 8
+    assert results.failed == 0
+
+
+COMMANDS = [
+    "fig2",
+    "optimum",
+    "claims",
+    "width-quick",
+    "width",
+    "width-all",
+    "transformer",
+    "bench",
+]
+
+
+@pytest.mark.parametrize("target", COMMANDS)
+def test_the_page_of_figures_says_how_long_a_command_takes_as_make_does(target):
+    page = (ROOT / "docs/figures.md").read_text()
+    (minutes,) = re.findall(rf"^\| `make {target}` \| (\d+) \|", page, re.M)
+    assert re.search(rf"^{target}:.*\({minutes} minutes?\)", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_every_kind_of_figure_is_on_the_page_of_figures():
+    """Of the sweeps of `make width` one of each kind."""
+    page = (ROOT / "docs/figures.md").read_text()
+    names = {path.stem for path in (ROOT / "figures").glob("*.png")}
+    kinds = {name.rpartition("_")[2] for name in names if name.startswith("width_")}
+    others = {name for name in names if not name.startswith("width_")}
+    assert len(others) >= 13
+    assert [name for name in others if f"(../figures/{name}.png)" not in page] == []
+    assert [kind for kind in kinds if not re.search(rf"/width_\w*{kind}\.png\)", page)] == []
+
+
+# --- Code on the pages ---
 
 
 @pytest.mark.slow
@@ -39,8 +166,10 @@ def test_a_recipe_that_gives_something_else_is_found(tmp_path, capsys):
 
 
 def block(first_line):
-    """The code block of the page that begins with this line, without it."""
-    found = re.findall(rf"^```\w+\n# {re.escape(first_line)}\n(.*?)^```$", PAGE, re.M | re.S)
+    """The code block of the pages that begins with this line, without it."""
+    found = re.findall(
+        rf"^```\w+\n# {re.escape(first_line)}\n(.*?)^```$", PAGE + ADDING, re.M | re.S
+    )
     assert len(found) == 1, first_line
     return found[0]
 
@@ -94,22 +223,26 @@ def added(text, after, line):
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """A copy of the repository to which the page's model, claim and optimizer are added."""
+    """A copy of the repository to which all that docs/extending.md shows is added."""
     copy = tmp_path_factory.mktemp("grown")
     for folder in ("lora_theory", "experiments", "conf"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
-    (copy / "lora_theory/models/tanh.py").write_text(block("lora_theory/models/tanh.py"))
+    for file in ("models/tanh.py", "data/cosine.py", "data/half.py"):
+        (copy / "lora_theory" / file).write_text(block(f"lora_theory/{file}"))
     registry = copy / "experiments/registry.py"
-    text = added(
-        registry.read_text(),
-        "MODELS: dict[str, Model] = {\n",
-        block("experiments/registry.py: MODELS"),
-    )
-    text = added(
-        text, "OPTIMIZERS: dict[str, str] = {\n", block("experiments/registry.py: OPTIMIZERS")
-    )
+    text = registry.read_text()
+    for table, kind in {
+        "MODELS": "Model",
+        "TASKS": "str",
+        "LOSSES": "str",
+        "OPTIMIZERS": "str",
+    }.items():
+        first = f"{table}: dict[str, {kind}] = {{\n"
+        text = added(text, first, block(f"experiments/registry.py: {table}"))
     registry.write_text(text)
+    rules = copy / "lora_theory/theory/rules.py"
+    rules.write_text(rules.read_text() + "\n\n" + block("lora_theory/theory/rules.py"))
     claims = copy / "lora_theory/theory/claims.py"
     start = re.search(
         r"^def _two_layer\(\).*?:\n(    \"\"\".*?\"\"\"\n)?", claims.read_text(), re.M | re.S
@@ -125,17 +258,30 @@ SMALL = ["task.n_train=50", "task.n_test=20", "grid.points=4", "seeds=2", "steps
 
 
 @pytest.mark.slow
-def test_a_new_model_and_a_new_optimizer_train_in_figure_2(grown, tmp_path, environment):
-    chosen = ["model=tanh", "optimizer.name=lion"]
+def test_a_new_model_task_loss_and_optimizer_train_in_figure_2(grown, tmp_path, environment):
+    chosen = ["model=tanh", "task.name=cosine", "loss=half_mse", "optimizer.name=lion"]
     done = run(
-        grown, "-m", "experiments.fig2", *chosen, *SMALL, f"out={tmp_path}", environment=environment
+        grown, "-m", "experiments.fig2", *SMALL, *chosen, f"out={tmp_path}", environment=environment
     )
     assert (done.returncode, done.stderr) == (0, "")
-    results = Results.load(tmp_path / "results/fig2/mse.npz")
+    results = Results.load(tmp_path / "results/fig2/half_mse.npz")
     assert results.config["model"]["name"] == "tanh"
+    assert results.config["task"]["name"] == "cosine"
     assert results.config["optimizer"]["name"] == "lion"
     losses = results.arrays["train_loss"]
     assert np.nanmin(losses[..., -1]) < np.nanmin(losses[..., 0])
+
+
+@pytest.mark.slow
+def test_a_new_rule_is_solved(grown, environment):
+    probe = (
+        "from lora_theory import solve\n"
+        "from lora_theory.theory.rules import LORA_FA\n"
+        "print(*solve(LORA_FA, 'A'), sep='; ')"
+    )
+    done = run(grown, "-c", probe, environment=environment)
+    found = "B alone: c_b = 0; stable, no feature learning: c_b < 0; unstable from t = 1: c_b > 0\n"
+    assert (done.returncode, done.stdout) == (0, found), done.stderr
 
 
 @pytest.mark.slow

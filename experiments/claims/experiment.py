@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from experiments.claims.saved import read_origin, read_record
 from experiments.claims.settings import Diagram, Group, Piece
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
+from experiments.lab.memory import cores
 from experiments.lab.schema import (
     ConfigError,
     Rule,
@@ -170,6 +172,7 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         """Judge the claims by their measurements."""
         read = {part.pieces[name]: reader for name, reader in pieces.items()}
         record = Judge(cfg, read).record(chosen(cfg))
+        record = dataclasses.replace(record, made=_made(provenance.versions))
         write_json(path, {"provenance": provenance._asdict(), **dataclasses.asdict(record)})
 
     def open(self, part: Part[Piece], cfg: ClaimsConfig, path: Path) -> Record:
@@ -190,13 +193,23 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
 
     def report(self, part: Part[Piece], results: Record, cfg: ClaimsConfig) -> Report:
         """Tables, figures, and exit status 1 if the record is contradicted."""
+        page, text = "claims.md", "\n".join(shown.page(results, cfg)) + "\n"
         return Report(
             [*shown.table(results, cfg), ""],
             shown.figures(results),
-            {"claims.md": "\n".join(shown.markdown(results, cfg)) + "\n"},
+            {page: text},
             [shown.summary(results)],
             status=1 if shown.broken(results) else 0,
+            kept={page: text},
         )
+
+
+def _made(versions: Mapping[str, str]) -> str:
+    """The versions and the machine that measure, in words."""
+    named = {"python": "Python", "jax": "JAX", "flax": "Flax", "numpy": "NumPy", "scipy": "SciPy"}
+    used = [f"{words} {versions[name]}" for name, words in named.items() if name in versions]
+    where = f"a {versions.get('backend', 'cpu').upper()}, {cores()} {platform.machine()} cores"
+    return f"{', '.join(used)} on {where}"
 
 
 def _cases(claims: Iterable[Claim]) -> list[Case]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
 NUMBERS = (Exponents, Collapsing, Placed, Carried)  # What is judged by intervals.
+_DIGITS = 6  # Of an exponent at most.
 _IDENTITY_SEEDS = 20
 _IDENTITY_GAP = 1e-12  # Some thousand roundings of float64; where nothing rounds it is 0.
 
@@ -58,7 +59,7 @@ class Row:
         setting, quantity, t: of an exponent, what was measured when.
         predicted: the exponent as a fraction; None for identically zero, or of other checks.
         measured, error: the slope and its standard error.
-        half_width: half the interval that decided.
+        low, high: the interval that decided.
         identically_zero: whether the quantity is exactly 0.
         seeds: how many.
         log2_sizes: log2 of the widths or ranks.
@@ -76,7 +77,8 @@ class Row:
     predicted: str | None = None
     measured: float | None = None
     error: float | None = None
-    half_width: float | None = None
+    low: float | None = None
+    high: float | None = None
     identically_zero: bool = False
     seeds: int | None = None
     log2_sizes: tuple[float, ...] = ()
@@ -114,11 +116,18 @@ class Judgement:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """All that `make claims` found."""
+    """All that `make claims` found.
+
+    Attributes:
+        claims: and what was found of each.
+        phases, slopes: what is drawn besides.
+        made: what measured it, in words: versions and machine.
+    """
 
     claims: tuple[Judgement, ...]
     phases: tuple[DrawnDiagram, ...]
     slopes: tuple[Curve, ...]
+    made: str = ""
 
 
 class Judge:
@@ -199,10 +208,10 @@ class Judge:
         number = None if predicted is None else float(predicted)
         result = compare(slope, number, margin=margin, confidence=confidence)
         said = "identically zero" if predicted is None else str(predicted)
-        ends = table.log2_widths[[0, -1]]
+        ends, half = table.log2_widths[[0, -1]], slope.half_width(confidence)
         return Row(
             result.verdict,
-            f"{name}: {said} predicted, {slope} measured",
+            f"{name}: {said} predicted, {in_words(slope)} measured",
             f"{setting}; t = {case.t}; {setting.base} = 2^{ends[0]:g} to 2^{ends[1]:g}; "
             f"{slope.seeds} seeds",
             badness(slope, number, margin, confidence),
@@ -213,7 +222,8 @@ class Judge:
             predicted=None if predicted is None else str(predicted),
             measured=_number(slope.value),
             error=_number(slope.error),
-            half_width=_number(slope.half_width(confidence)),
+            low=_number(slope.value - half),
+            high=_number(slope.value + half),
             identically_zero=slope.zero,
             seeds=slope.seeds,
             log2_sizes=tuple(table.log2_widths.tolist()),
@@ -236,7 +246,8 @@ class Judge:
                 t=at.steps,
                 predicted=str(case.predicted[found.name]),
                 measured=_number(found.value),
-                half_width=_number((found.high - found.low) / 2),
+                low=_number(found.low),
+                high=_number(found.high),
                 seeds=len(at.seeds),
                 log2_sizes=tuple(math.log2(width) for width in at.widths),
                 margin=found.margin,
@@ -262,9 +273,11 @@ class Judge:
 
     def _symmetry_row(self, case: Symmetry) -> Row:
         gap, most = self._gaps[case], 0.0 if case.exact else _IDENTITY_GAP
+        measured = f"largest gap {gap:.1e} max |f|" if gap else "no gap, bit for bit,"
+        allowed = f"at most {most:g}" if most else "none"
         return Row(
             "holds" if gap <= most else "fails",
-            f"largest gap {gap:.1e} max |f| measured, at most {most:g} predicted",
+            f"{measured} measured, {allowed} predicted",
             f"{case.model}, {case.update}, {INIT_NAMES[case.init]}, p = {case.p}, q = {case.q}; "
             f"float{32 if case.exact else 64}; n = 64",
             gap / most if most else 1e9 * (gap > 0),
@@ -334,6 +347,8 @@ def _point(at: tuple[Fraction, Fraction], predicted: Class, measured: Class | No
         predicted.verdict.value,
         None if measured is None else measured.verdict.value,
         None if measured is None else predicted == measured,
+        predicted.from_t,
+        None if measured is None else measured.from_t,
     )
 
 
@@ -347,6 +362,23 @@ def _identity_row(case: Identity) -> Row:
         f"linear, gd, both random; float64; n = 64; {_IDENTITY_SEEDS} seeds",
         gap / _IDENTITY_GAP,
     )
+
+
+def in_words(slope: Slope) -> str:
+    """A measured exponent and its standard error, with as many digits as the error has to say.
+
+    >>> in_words(Slope(-0.5, 2e-5, 100)), in_words(Slope(-0.5, 0.0, 100))
+    ('-0.50000 ± 0.00002', '-0.500000 ± less than 0.000001')
+    """
+    if slope.zero or math.isnan(slope.value):
+        return str(slope)
+    digits = 3
+    while digits < _DIGITS and slope.error < 10.0**-digits:
+        digits += 1
+    least = 10.0**-digits
+    error = f"less than {least:.{digits}f}" if slope.error < least else f"{slope.error:.{digits}f}"
+    left_out = f" ({slope.note})" if slope.note else ""
+    return f"{slope.value:+.{digits}f} ± {error}{left_out}"
 
 
 def badness(slope: Slope, predicted: float | None, margin: float, confidence: float) -> float:

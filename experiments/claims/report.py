@@ -1,10 +1,15 @@
 """What `make claims` shows: the tables and the figures of its record."""
 
+import math
 import textwrap
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from experiments.claims.judge import Judgement, Record
-from lora_theory.plots.records import DrawnExponent
+from experiments.claims.judge import Judgement, Record, Row
+from lora_theory.plots.records import DrawnExponent, DrawnTraining
+from lora_theory.terms import Verdict
+from lora_theory.theory.exponents import SETTLED, classify, derive, shared, solve
+from lora_theory.theory.rules import LAYER_SIGN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
 
 def table(record: Record, cfg: "ClaimsConfig") -> list[str]:
     """Each claim: its verdict, its worst exponent, and what became of its control."""
-    lines = [*textwrap.wrap(_legend(cfg), 100)]
+    lines = textwrap.wrap(" ".join(_judging(cfg)), 100)
     for claim in record.claims:
         said = textwrap.wrap(f"{claim.statement} ({claim.source})", 90)
         lines += ["", f"{claim.found.verdict.upper():<10}{claim.id}"]
@@ -22,10 +27,26 @@ def table(record: Record, cfg: "ClaimsConfig") -> list[str]:
     return lines
 
 
-def markdown(record: Record, cfg: "ClaimsConfig") -> list[str]:
-    """The same as a Markdown table."""
+def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
+    """The same as a page in Markdown: what was found, how it is judged, and each claim."""
     lines = [
-        f"{_legend(cfg)}. {summary(record)}.",
+        "# The claims of the theory, measured",
+        "",
+        f"**{summary(record)}.**",
+        "",
+        f"Written by `make claims` (`python -m experiments.claims`); measured with {record.made}.",
+        "",
+        "Shown is the number furthest from its prediction, with its standard error over seeds, or "
+        "its interval in brackets. A claim that fails says why. Pictures: "
+        "[all exponents less their predictions](exponents.png), [phase diagrams](phase.png), "
+        "[slopes on their way to their limits](slopes.png), "
+        "[what the theory says](fig1.png).",
+        "",
+        "## How a claim is judged",
+        "",
+        *(f"- {line}" for line in _judging(cfg)),
+        "",
+        "## The claims",
         "",
         "| claim | what it says | measured | verdict | control, which must fail |",
         "|---|---|---|---|---|",
@@ -35,12 +56,16 @@ def markdown(record: Record, cfg: "ClaimsConfig") -> list[str]:
         verdict = f"**{claim.found.verdict}**"
         if claim.recorded == "fails":
             verdict += f": {claim.reason}"
+        elif claim.found.verdict != "holds":
+            verdict += ", which contradicts the record"
+        caught = claim.control.verdict
         cells = (
             f"`{claim.id}`",
             f"{claim.statement} ({claim.source})",
             f"{worst.found} ({worst.where})",
             verdict,
-            f"{claim.wrong}: {control.found}: {claim.control.verdict}",
+            f"{claim.wrong}: {control.found}: {caught}"
+            + ("" if caught == "fails" else ", NOT CAUGHT"),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return lines
@@ -71,39 +96,92 @@ def broken(record: Record) -> list[str]:
 def figures(record: Record) -> "dict[str, Figure]":
     """Figure 1, the phase diagrams, the exponents and the approaching slopes."""
     from lora_theory.plots import theory
+    from lora_theory.plots.differences import differences
+    from lora_theory.plots.schematic import schematic
 
-    points = [
-        DrawnExponent(
-            row.setting, row.quantity, row.predicted, row.measured, row.half_width or 0.0, kind
-        )
-        for claim in record.claims
-        for rows, control in ((claim.found.rows, False), (claim.control.rows, True))
-        for row in rows
-        if not control or row.verdict == "fails"
-        for kind in ("control" if control else row.verdict,)
-        if row.setting is not None and row.quantity is not None
-        if row.measured is not None and row.predicted is not None
-    ]
     return {
-        "fig1": theory.schematic(),
+        "fig1": schematic(trainings()),
         "phase": theory.phase_diagrams(record.phases),
-        "exponents": theory.predicted_measured(points),
+        "exponents": differences(numbers(record)),
         "slopes": theory.approaching(record.slopes),
     }
 
 
-def _legend(cfg: "ClaimsConfig") -> str:
-    return (
-        f"A claim holds (fails) if the {cfg.confidence:.0%} intervals of its exponents "
-        "(Student t over seeds, Bonferroni over the claim's exponents) lie inside (outside) "
-        f"±{cfg.margin:g} of the prediction, ±{cfg.map_margin:g} for the scalar map, "
-        "and is undecided otherwise; a phase diagram if every point's class, decided at ±1/24 and "
-        f"{cfg.confidence:.0%} a point, is the predicted one; the scalar map has the same "
-        "draws at every width, so its errors are small; an exponent of landscapes over (η_A, η_B) "
-        f"by ±{cfg.decide.exponent:g} and a bootstrap over seeds, carried rates if they lose at "
-        f"most (more than) a factor 2^{cfg.decide.lost:g}; shown is the exponent furthest from its "
-        "prediction, ± standard error, or with its interval"
+def numbers(record: Record) -> list[DrawnExponent]:
+    """What was measured less what is predicted, of each claim and its control, as it is drawn.
+
+    NaN is what has no number; what is exactly 0 as predicted is left out.
+    """
+    return [
+        _number(claim.id, row, control=control)
+        for claim in record.claims
+        for rows, control in ((claim.found.rows, False), (claim.control.rows, True))
+        for row in rows
+        if row.quantity is not None and not (row.identically_zero and row.predicted is None)
+        # A control is caught by what fails.
+        if not control or row.verdict == "fails" or claim.control.verdict != "fails"
+    ]
+
+
+def _number(claim: str, row: Row, *, control: bool) -> DrawnExponent:
+    predicted = math.nan if row.predicted is None else float(Fraction(row.predicted))
+    off, low, high = (
+        math.nan if value is None else value - predicted
+        for value in (row.measured, row.low, row.high)
     )
+    kind = "carried" if row.quantity == "lost" else "landscapes"
+    if row.setting is not None:
+        kind = "map" if row.setting.startswith("map,") else "vectors"
+    assert row.margin is not None
+    return DrawnExponent(claim, kind, off, low, high, row.margin, row.verdict, control)
+
+
+def trainings() -> list[DrawnTraining]:
+    """A layer under LoRA at its best shared rate, and under LoRA+ at (−1, 0), for both inits."""
+    found = []
+    for method in ("LoRA", "LoRA+"):
+        for init in "AB":
+            c = best_shared(init)
+            at = {"c_a": c, "c_b": c} if method == "LoRA" else {"c_a": -1, "c_b": 0}
+            sizes = derive(LAYER_SIGN, init, at, SETTLED)[-1]
+            shown = {name: sizes[name].gamma for name in ("delta1", "delta2", "Z_A")}
+            rates = {"eta_A": Fraction(at["c_a"]), "eta_B": Fraction(at["c_b"])}
+            verdict = classify(LAYER_SIGN, init, at).verdict.value
+            found.append(DrawnTraining(method, init, rates | shown, verdict))
+    return found
+
+
+def best_shared(init: str) -> Fraction:
+    """The largest c at which a layer with η_A = η_B = Θ(n^c) is stable.
+
+    >>> best_shared("A"), best_shared("B")
+    (Fraction(-1, 2), Fraction(-1, 1))
+    """
+    regions = solve(shared(LAYER_SIGN), init)
+    stable = [r.cell for r in regions if r.answer.verdict is not Verdict.UNSTABLE]
+    # Where something learns is the edge of stability, a point and a region of its own.
+    return max(cell.point()["c"] for cell in stable if cell.dimension == 0)
+
+
+def _judging(cfg: "ClaimsConfig") -> list[str]:
+    share, decide = f"{cfg.confidence:.0%}", cfg.decide
+    seeds = sorted({len(at.seeds) for at in cfg.landscapes.values()})
+    return [
+        f"A claim of exponents holds if their {share} intervals (Student t over seeds, Bonferroni "
+        f"over the claim's exponents) lie inside ±{cfg.margin:g} of the predictions, "
+        f"±{cfg.map_margin:g} for the scalar map; it fails if one lies outside, and is undecided "
+        "otherwise.",
+        "The scalar map has the same draws at every width, so its errors are small.",
+        "A phase diagram holds if every point's class, decided at ±1/24 and "
+        f"{share} a point, is the predicted one, and so is the t at which it becomes unstable.",
+        f"A claim of landscapes over (η_A, η_B) holds if the bootstrap intervals of its exponents "
+        f"({decide.resamples} draws of {' or '.join(map(str, seeds))} seeds, {share}, Bonferroni) "
+        f"lie inside ±{decide.exponent:g}; carried rates, if they lose at most a factor "
+        f"2^{decide.lost:g} of loss. A cell is judged by the {decide.quantile:.0%} quantile over "
+        "seeds, a diverged run being ∞.",
+        "An identity holds to rounding; a symmetry bit for bit if its factors are powers of two.",
+        "Every claim has a control, the same check with something wrong, which must fail.",
+    ]
 
 
 def _evidence(claim: Judgement) -> list[str]:

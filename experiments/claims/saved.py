@@ -30,7 +30,7 @@ from lora_theory.store.provenance import Provenance
 from lora_theory.store.reading import read_json
 from lora_theory.store.records import from_plain
 from lora_theory.terms import Verdict
-from lora_theory.theory.claims import Case, Claim, Exponents
+from lora_theory.theory.claims import Carried, Case, Claim, Exponents, Moving
 from lora_theory.theory.regions import Area, areas
 from lora_theory.theory.rules import RULES
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _VERDICTS = {verdict.value for verdict in Verdict}
 _ROUNDING = 1e-6  # Of another version of SciPy.
+_LATE = 10**6  # No t is that large.
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -99,6 +100,8 @@ def read_record(
         line = f"{path}: of other claims ({error}); move it or change out to measure these"
         raise ResultsError(line) from None
     try:
+        if not found.made.isprintable():
+            raise ValueError("made: signs that can not be printed")
         for judgement, claim in zip(found.claims, claims, strict=True):
             _check_judgement(judgement, claim)
         for diagram in found.phases:
@@ -132,8 +135,14 @@ def _lines(cases: Sequence[Case], cfg: "ClaimsConfig") -> list[tuple[Any, ...] |
             for name, value in case.predicted.items():
                 said = None if value is None else str(value)
                 found.append((str(case.setting), name, case.t, said, *decided))
+        elif isinstance(case, Moving):
+            margin = cfg.decide.lost if isinstance(case, Carried) else cfg.decide.exponent
+            confidence = 1 - (1 - cfg.confidence) / shared(cases)
+            t = cfg.landscapes[case.family.model].steps
+            for name, value in case.predicted.items():
+                found.append((None, name, t, str(value), margin, confidence))
         else:
-            found += [None] * shared([case])
+            found.append(None)
     return found
 
 
@@ -141,7 +150,7 @@ def _same_lines(name: str, judged: Judged, asked: Sequence[tuple[Any, ...] | Non
     _same(f"{name}: rows", len(judged.rows), len(asked))
     for row, line in zip(judged.rows, asked, strict=True):
         got = (row.setting, row.quantity, row.t, row.predicted, row.margin, row.confidence)
-        _same(name, got if line or row.setting is not None else None, line)
+        _same(name, None if got == (None,) * 6 else got, line)
 
 
 def _check_drawn(found: Record, diagrams: Sequence[Diagram]) -> None:
@@ -203,9 +212,12 @@ def _check_row(name: str, row: Row) -> None:
     given = compare(slope, predicted, margin=row.margin, confidence=row.confidence)
     if row.verdict != given.verdict:
         raise ValueError(f"{name}: {row.verdict}, where its numbers give {given.verdict}")
-    half = math.nan if row.half_width is None else row.half_width
-    if not np.isclose(half, slope.half_width(row.confidence), _ROUNDING, 0, equal_nan=True):
-        raise ValueError(f"{name}: half its interval is not {half:g}")
+    half = slope.half_width(row.confidence)
+    for end, asked in ((row.low, value - half), (row.high, value + half)):
+        got = math.nan if end is None else end
+        gap = abs(got - asked)
+        if gap > _ROUNDING * half + 1e-12 or math.isnan(got) != math.isnan(asked):
+            raise ValueError(f"{name}: its interval does not end at {got:g}")
     shown = badness(slope, predicted, row.margin, row.confidence)
     if not np.isclose(row.badness, shown, _ROUNDING, 0):
         raise ValueError(f"{name}: is not {row.badness:g} margins off")
@@ -214,8 +226,14 @@ def _check_row(name: str, row: Row) -> None:
 def _check_point(name: str, point: DrawnPoint) -> None:
     if not {point.predicted, point.measured} - {None} <= _VERDICTS:
         raise ValueError(f"{name}: {point.measured!s:.60} at {point.at}")
-    known = point.measured is not None
-    if known != (point.agrees is not None) or (point.agrees and point.measured != point.predicted):
+    predicted, measured = (
+        (point.predicted, point.predicted_t),
+        (point.measured, point.measured_t),
+    )
+    for verdict, t in (predicted, measured):
+        if (t is not None) != (verdict == Verdict.UNSTABLE.value) or not 0 < (t or 1) < _LATE:
+            raise ValueError(f"{name}: {verdict} from t = {t} at {point.at}")
+    if point.agrees != (None if point.measured is None else predicted == measured):
         said = f"{point.predicted} predicted, {point.measured} measured, agrees: {point.agrees}"
         raise ValueError(f"{name}: {said} at {point.at}")
 

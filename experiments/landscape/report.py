@@ -2,7 +2,7 @@
 two rates gain on other seeds, the edge of stability, how flat it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from lora_theory.store.dataset import config_of
 if TYPE_CHECKING:
     from xarray import Dataset
 
+_WIDE = 32  # A loss and its interval.
 _PENALTIES = (1.0, 10.0)  # What a diverged run counts on held-out seeds, in losses at t = 0.
 _EDGES = (("A", "η_A, at the least η_B"), ("B", "η_B, at the least η_A"), ("equal", "one rate"))
 _FLAT = 0.05
@@ -81,15 +82,27 @@ def _with(judge: Judge) -> list[Judge]:
 def _head(data: "Dataset", curve: str, t: int, judge: Judge) -> list[str]:
     config, seeds = config_of(data), data.seed.values
     above = ", above each seed's own Var(y)" if _has_floor(data) else ""
-    share = np.isinf(landscapes.landscape(data, curve, t).losses).mean()
-    listed = f"{seeds[0]}..{seeds[-1]}" if len(seeds) == seeds[-1] - seeds[0] + 1 else "chosen"
+    losses = landscapes.landscape(data, curve, t).losses
+    runs, cells = np.isinf(losses).mean(), np.isinf(judge.judge(losses)).mean()
     return [
         f"{config['loss']}{above}: {config['model']['name']}, n = {config['model']['width']}, "
-        f"t = {t}, {len(seeds)} seeds ({listed}); {share:.0%} of runs diverged and count as ∞; "
-        f"decides: {curve.replace('_', ' ')}, {judge}",
-        f"{'curve':<6}{'judge':<27}{'η_A':>9}{'η_B':>9}{'λ':>9}  {'loss (95 %)':<26}"
-        f"{'η':>9}  {'loss (95 %)':<26}",
+        f"t = {t}, {_listed(seeds)}; {runs:.0%} of runs diverged and count as ∞, so that in "
+        f"{cells:.0%} of cells the {judge} is ∞; decides: {curve.replace('_', ' ')}, {judge}",
+        f"{'curve':<6}{'judge':<27}{'η_A':>9}{'η_B':>9}{'λ':>9}  {'loss (95 %)':<{_WIDE}}"
+        f"{'η':>9}  {'loss (95 %)':<{_WIDE}}",
     ]
+
+
+def _listed(seeds: np.ndarray) -> str:
+    """How many seeds, and which.
+
+    >>> _listed(np.array([0, 1, 2])), _listed(np.array([5])), _listed(np.array([4, 9]))
+    ('3 seeds (0..2)', '1 seed (5)', '2 seeds (chosen)')
+    """
+    if len(seeds) == 1:
+        return f"1 seed ({seeds[0]})"
+    whole = len(seeds) == seeds[-1] - seeds[0] + 1
+    return f"{len(seeds)} seeds ({f'{seeds[0]}..{seeds[-1]}' if whole else 'chosen'})"
 
 
 def _short(curve: str) -> str:
@@ -111,7 +124,7 @@ def _pairs(data: "Dataset", t: int, curve: str, judge: Judge) -> list[str]:
         rows.append(f"{_short(curve):<6}{one!s:<27}" + _row(pairs, shown))
     mean = landscapes.papers_mean(land.losses)
     pairs = landscapes.best_pair(land, mean), landscapes.best_equal_pair(land, mean)
-    shown = ["every cell lost a seed" if cell is None else f"{cell.loss:.4f}" for cell in pairs]
+    shown = ["every cell lost a seed" if cell is None else _number(cell.loss) for cell in pairs]
     return [*rows, f"{_short(curve):<6}{'mean, as in the paper':<27}" + _row(pairs, shown)]
 
 
@@ -124,19 +137,33 @@ def _row(pairs: Sequence[Cell | None], shown: Sequence[str]) -> str:
     )
     one = f"{'-':>9}" if equal is None else f"{equal.eta_a:>9.3g}"
     border = "  best pair on the border: no optimum" if best is not None and best.on_border else ""
-    return f"{rates}  {shown[0]:<26}{one}  {shown[1]:<26}{border}".rstrip()
+    return f"{rates}  {shown[0]:<{_WIDE}}{one}  {shown[1]:<{_WIDE}}{border}".rstrip()
 
 
 def _loss(seen: np.ndarray, cell: Cell | None, judge: Judge) -> str:
     if cell is None:
         return "diverged everywhere"
-    return _interval(quantile_interval(seen[:, cell.i, cell.j], judge.quantile), ".4f")
+    return _interval(quantile_interval(seen[:, cell.i, cell.j], judge.quantile), _number)
 
 
-def _interval(found: QuantileInterval, form: str) -> str:
+def _interval(found: QuantileInterval, form: Callable[[float], str]) -> str:
     value, low, high = (float(v) for v in found)
-    ends = "no interval" if np.isnan(low) else f"{low:{form}} to {high:{form}}"
-    return f"{value:{form}} ({ends})"
+    ends = "no interval" if np.isnan(low) else f"{form(low)} to {form(high)}"
+    return f"{form(value)} ({ends})".replace("inf", "∞")
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Four decimals; three significant digits of what they would show as nothing or as a row.
+
+    >>> _number(0.0107), _number(3.21e-7), _number(-4.5e-5, "+"), _number(2e18), _number(0)
+    ('0.0107', '3.21e-07', '-4.50e-05', '2.00e+18', '0.0000')
+    """
+    plain = value == 0 or 1e-3 <= abs(value) < 1e4
+    return f"{value + 0.0:{sign}{'.4f' if plain else '.2e'}}"  # + 0.0: no −0.
+
+
+def _difference(value: float) -> str:
+    return _number(value, "+")
 
 
 def _published_rows(data: "Dataset", t: int) -> list[str]:
@@ -222,7 +249,7 @@ def _gains(land: Landscape, judge: Judge) -> list[str]:
 def _gain_rows(title: str, gains: list[optima.Gain]) -> list[str]:
     first = gains[0]
     best, equal, differences = first.best, first.equal, first.differences
-    median = _interval(quantile_interval(differences), "+.4f")
+    median = _interval(quantile_interval(differences), _difference)
     means = [_mean(gain.differences) for gain in gains]
     better, worse = int((differences < 0).sum()), int((differences > 0).sum())
     return [
@@ -236,7 +263,7 @@ def _gain_rows(title: str, gains: list[optima.Gain]) -> list[str]:
 def _mean(differences: np.ndarray) -> str:
     centre = mean_interval(differences)
     mean, half = float(centre.mean), float(centre.high - centre.mean)
-    return f"{mean:+.4f} " + ("(no interval)" if np.isnan(half) else f"± {half:.4f}")
+    return f"{_difference(mean)} " + ("(no interval)" if np.isnan(half) else f"± {_number(half)}")
 
 
 def _edge_lines(land: Landscape) -> list[str]:
@@ -244,12 +271,12 @@ def _edge_lines(land: Landscape) -> list[str]:
     for along, words in _EDGES:
         edges: Any = landscapes.edge(land, along)  # type: ignore[arg-type]
         if not np.isnan(edges).any():
-            rows.append(f"  {words}: {_interval(quantile_interval(edges), '.3g')}")
+            rows.append(f"  {words}: {_interval(quantile_interval(edges), '{:.3g}'.format)}")
     return ["edge of stability, median over seeds:", *rows]
 
 
 def _flat_line(land: Landscape, curve: str) -> str:
     cells = landscapes.flatness(land, _FLAT) / landscapes.cell_size(land)
-    median = _interval(quantile_interval(cells), "g")
+    median = _interval(quantile_interval(cells), "{:g}".format)
     words = f"cells within {_FLAT:.0%} of a seed's own best {curve.replace('_', ' ')}"
     return f"{words}, median over seeds: {median}; a needle has 1"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from experiments.scaling.config import DecideConfig, ScalingConfig
 
+_NAMES = {"gd": "GD", "sign": "sign GD", "adam": "Adam", "adamw": "AdamW"}  # All full-batch.
 _GD_BOUND = 2.0  # η λ_max at the edge of stability of gradient descent.
 
 
@@ -48,14 +49,14 @@ def _figures(
         yield "maps", maps_over_widths(moving, what=what, diverged=_diverged(planes[0][0].family))
         yield "collapse", collapse_figure(moving, what=what)
         gained = [
-            Gained(str(m.family), m.family.log2_sizes, g.searches, g.speed_ups, g.larger)
+            Gained(_name(m.family), m.family.log2_sizes, g.searches, g.speed_ups, g.larger)
             for m, g in planes
         ]
         yield "gain", gain_figure(gained, what=what)
     if over:
         carried = [_carried(m, g, cfg) for m, g in over]
         yield "transfer", transfer_figure(carried, what=what)
-        panels = {str(m.family): list(_exponents(m, cfg)) for m, _ in over}
+        panels = {_name(m.family): list(_exponents(m, cfg)) for m, _ in over}
         yield "exponents", forest(panels, over="n")
     curved = [_curved(m, cfg) for m, _ in over if m.curved]
     if curved:
@@ -63,7 +64,7 @@ def _figures(
     ranks: dict[str, list[Measured]] = {}
     for m, _ in found:
         if m.family.over == "r":
-            at = f"{m.family.optimizer}, {INIT_NAMES[m.family.init]}, n = {m.family.other}"
+            at = f"{_NAMES[m.family.optimizer]}, {INIT_NAMES[m.family.init]}, n = {m.family.other}"
             ranks.setdefault(at, []).append(m)
     for k, (at, of) in enumerate(ranks.items(), 1):
         which, title = f"_{k}" if len(ranks) > 1 else "", f"one shared rate, {at}"
@@ -73,10 +74,16 @@ def _figures(
         yield "exponents_r" if over else "exponents", forest(panels, over="r")
 
 
+def _name(family: Family) -> str:
+    """A family, its optimizer as figures write it."""
+    words = str(family)
+    return _NAMES[family.optimizer] + words.removeprefix(family.optimizer)
+
+
 def _moving(measured: Measured, cfg: "ScalingConfig") -> Moving:
     family, decide = measured.family, cfg.decide
     return Moving(
-        str(family),
+        _name(family),
         usable(family, decide.curve, decide.t),
         measured.scalings[decide.curve, decide.quantile],
         measured.collapses,
@@ -101,7 +108,7 @@ def _diverged(family: Family) -> str:
 def _carried(measured: Measured, gained: Gains, cfg: "ScalingConfig") -> Carried:
     family, decide = measured.family, cfg.decide
     return Carried(
-        str(family),
+        _name(family),
         usable(family, decide.curve, decide.t),
         measured.scalings[decide.curve, decide.quantile],
         gained.transfers,
@@ -113,7 +120,7 @@ def _curved(measured: Measured, cfg: "ScalingConfig") -> Curved:
     family, decide = measured.family, cfg.decide
     adam = preconditioned(family.optimizer)
     return Curved(
-        str(family),
+        _name(family),
         family.log2_sizes,
         family.log2_curvature(),
         measured.scalings[decide.curve, decide.quantile],

@@ -31,14 +31,17 @@ GROUPS = ("A", "B", "no_decay", "magnitude", "embedding", "head", "frozen")
 def lora_labels(params: Any, preset: str | None = None) -> Any:
     """The group of every leaf: by variable type, else by name, else by its dimensions.
 
-    | group | leaves |
-    |---|---|
-    | A, B | `FactorA`, `FactorB`; names `lora_a`, `lora_b` in any case, whole or as an ending \
-(`kernel_lora_a`), `lora_kernel_a`, `lora_down` (A) and `lora_up` (B), `a` and `b` in `lora` |
-    | embedding | `EmbeddingFactor`; `lora_embedding_a`, `lora_embeddings_b`, … |
-    | magnitude | DoRA's: `magnitude`, `lora_magnitude_vector`, `dora_scale`, … |
-    | no_decay | biases; scales and offsets in a norm; all else of one dimension |
-    | frozen | `Frozen` |
+    =========  ===========================================================================
+    group      leaves
+    =========  ===========================================================================
+    A, B       `FactorA`, `FactorB`; names `lora_a`, `lora_b` in any case, whole or as an
+               ending (`kernel_lora_a`), `lora_kernel_a`, `lora_down` (A) and `lora_up`
+               (B), `a` and `b` in `lora`
+    embedding  `EmbeddingFactor`; `lora_embedding_a`, `lora_embeddings_b`, …
+    magnitude  DoRA's: `magnitude`, `lora_magnitude_vector`, `dora_scale`, …
+    no_decay   biases; scales and offsets in a norm; all else of one dimension
+    frozen     `Frozen`
+    =========  ===========================================================================
 
     Below the name of a factor may stand what frameworks call its array and PEFT an adapter:
     `lora_A.weight`, `lora_a.kernel`, `lora_A.default.weight`. Keys with dots or slashes are names

@@ -39,11 +39,13 @@ class LoRA(nnx.Module):
 
     γ = 1 is the paper's α/r; γ = 1/2 is rsLoRA. Initialisation (section 3.1, appendix C.1.1):
 
-    | init | A | B |
-    |---|---|---|
-    | "A" (Init[1]) | N(0, 1/n) | 0 |
-    | "B" (Init[2]) | 0 | N(0, r^ρ) |
-    | "both" (the two-layer toy) | N(0, 1/n) | N(0, r^ρ) |
+    ==========================  =========  =========
+    init                        A          B
+    ==========================  =========  =========
+    "A" (Init[1])               N(0, 1/n)  0
+    "B" (Init[2])               0          N(0, r^ρ)
+    "both" (the two-layer toy)  N(0, 1/n)  N(0, r^ρ)
+    ==========================  =========  =========
 
     ρ = 0 in the LoRA+ paper; ρ = −1, B ~ N(0, 1/r), where the best rate is followed over ranks
     (arXiv 2602.06204).

@@ -86,15 +86,17 @@ def lora_plus(
 ) -> optax.GradientTransformationExtraArgs:
     """LoRA+ (Hayou, Ghosh, Yu 2024): A at rate η_A, B and 1-d parameters at η_B = λ η_A.
 
-    | group | leaves | transformation |
-    |---|---|---|
-    | A | factors A | base(η_A) |
-    | B | factors B | base(η_B) |
-    | no_decay | biases, norms, all else of one dimension | base(η_B), weight decay 0 |
-    | magnitude | magnitudes of DoRA | base(η_B), weight decay 0 |
-    | embedding | factors of adapted embeddings | base(η_embedding) |
-    | head, and groups of your own | what you say | base(η_A) |
-    | frozen | what is not trained | no update, no state |
+    ============================  ===================================  =========================
+    group                         leaves                               transformation
+    ============================  ===================================  =========================
+    A                             factors A                            base(η_A)
+    B                             factors B                            base(η_B)
+    no_decay                      biases, norms, all else that is 1-d  base(η_B), weight decay 0
+    magnitude                     magnitudes of DoRA                   base(η_B), weight decay 0
+    embedding                     factors of adapted embeddings        base(η_embedding)
+    head, and groups of your own  what you say                         base(η_A)
+    frozen                        what is not trained                  no update, no state
+    ============================  ===================================  =========================
 
     Theorem 1: efficient feature learning needs η_A = Θ(1/n) and η_B = Θ(1), so λ = Θ(n).
     At λ = 1 this is an optimizer of optax itself, bit for bit (of a base with weight decay: on

@@ -101,7 +101,7 @@ def signs_task(
         inputs: n.
         n_train: training samples.
         n_test: test samples.
-        target: |y|.
+        target: `|y|`.
         key: PRNG key of the inputs and of the signs.
 
     >>> import jax
@@ -122,10 +122,12 @@ def signs_task(
 def objective(data: Data, loss: Loss) -> Objective:
     """The loss of the outputs on [x_train, x_test].
 
-    | loss | L(f) | as weighted squares |
-    |---|---|---|
-    | "mse" | mean_i (f_i − y_i)² | target y |
-    | "all_pairs" | mean_{i,j} (f_i − y_j)² | target ȳ, offset Var(y) |
+    ===========  =======================  =======================
+    loss         L(f)                     as weighted squares
+    ===========  =======================  =======================
+    "mse"        mean_i (f_i − y_i)²      target y
+    "all_pairs"  mean_{i,j} (f_i − y_j)²  target ȳ, offset Var(y)
+    ===========  =======================  =======================
 
     Args:
         data: the samples.

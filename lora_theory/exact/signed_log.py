@@ -20,7 +20,7 @@ class SignedLog:
     """Real numbers as sign · e^log: arrays that reach from e^−10^300 to e^10^300.
 
     A sum keeps its sign and its logarithm exact to rounding; a product is exact to rounding of
-    the sum of logarithms, so a number e^L has the relative error of about |L| · 10^−16.
+    the sum of logarithms, so a number e^L has the relative error of about `|L| · 10^−16`.
 
     Args:
         sign: −1, 0 or 1.

@@ -169,10 +169,12 @@ class TwoLayerToy(nnx.Module):
     W_in ~ N(0, 1) (n, d) and W_out ~ N(0, 1/n) (1, n) are frozen; A and B start as `init` says
     ("both" in the paper's Figure 2). Only A and B are trained.
 
-    | weight | W* | one factor random at the start |
-    |---|---|---|
-    | "zero" | 0, as in the paper | never moves: φ'(0) = 0 |
-    | "random" | N(0, 1/n) (n, n), frozen | moves |
+    ========  ========================  ==============================
+    weight    W*                        one factor random at the start
+    ========  ========================  ==============================
+    "zero"    0, as in the paper        never moves: φ'(0) = 0
+    "random"  N(0, 1/n) (n, n), frozen  moves
+    ========  ========================  ==============================
 
     Args:
         inputs: d.

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
 from lora_theory.plots.scaling import Moving, scaled_rate
-from lora_theory.plots.style import STYLE, in_maths, legend_below, size_colours
+from lora_theory.plots.style import STYLE, WIDTH, in_maths, size_colours
 from lora_theory.stats.collapse import Collapse, log_losses, mean_map
 
 SCALINGS = {
@@ -33,31 +33,33 @@ def collapse_figure(families: Sequence[Moving], *, what: str) -> Figure:
     its η_A; in scaled coordinates at each width through the cell nearest to its place there.
 
     Args:
-        families: a row each; those without collapses are left out.
+        families: two rows each, along η_A and along η_B; those without collapses are left out.
         what: the loss and its step.
     """
     shown = [family for family in families if family.collapses]
+    rows = 2 * max(len(shown), 1)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.0, 0.8 + 2.1 * max(len(shown), 1)), layout="constrained")
-        axes = figure.subplots(max(len(shown), 1), 5, squeeze=False)
-        for row, family in zip(axes, shown, strict=False):
-            _cuts(row[:4], family)
-            _left(row[4], family.collapses)
-            row[0].set_ylabel(f"{family.title}\nmean $\\log_2$ {what}")
-        titles = (
-            r"raw, along $\eta_A$",
-            r"scaled, along $\eta_A$",
-            r"raw, along $\eta_B$",
-            r"scaled, along $\eta_B$",
-            "variance left between widths",
-        )
+        figure = Figure(figsize=(WIDTH, 0.4 + 1.9 * rows), layout="constrained")
+        axes = figure.subplots(rows, 3, squeeze=False)
+        for ax in axes[1::2, 2]:
+            ax.set_axis_off()
+        for k, family in enumerate(shown):
+            along_a, along_b = axes[2 * k], axes[2 * k + 1]
+            _cuts([*along_a[:2], *along_b[:2]], family)
+            _left(along_a[2], family.collapses)
+            for ax, factor in ((along_a[0], "A"), (along_b[0], "B")):
+                words = f"{family.title}, along $\\eta_{factor}$"
+                ax.set_ylabel(f"{words}\nmean $\\log_2$ {what}")
+        titles = "raw coordinates", "scaled coordinates", "variance left between widths"
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title, fontsize=7)
-        legend_below(figure, _collapse_legend(shown), ncols=12)
+        axes[1, 2].legend(
+            handles=_collapse_legend(shown), loc="upper center", ncols=2, frameon=False
+        )
     return figure
 
 
-def _cuts(row: np.ndarray, family: Moving) -> None:
+def _cuts(row: Sequence[Axes], family: Moving) -> None:
     lands = [land.positive for land in family.sweep.lands]
     colours = size_colours(len(lands))
     # A loss at t = 0 that is finite in no seed caps nothing: such a width has no map.
@@ -86,11 +88,11 @@ def _cuts(row: np.ndarray, family: Moving) -> None:
         words = f"{scaled_rate('AB'[fixed], c[fixed])} = {level:g}".replace("-", "−")
         if missing:
             words += f"\noff the grid at n = {', '.join(missing)}"
-        ax.text(0.03, 0.97, f"at {words}", transform=ax.transAxes, va="top", fontsize=6)
-        ax.set_ylim(low - 0.1 * (high - low) - 1e-3, high + 0.2 * (high - low) + 1e-3)
+        ax.text(0.03, 0.97, f"at {words}", transform=ax.transAxes, va="top", fontsize=7)
+        ax.set_ylim(low - 0.1 * (high - low) - 1e-3, high + 0.28 * (high - low) + 1e-3)
         ax.set_xlabel(scaled_rate("AB"[along], c[along]), labelpad=1)
         ax.xaxis.set_major_locator(MultipleLocator(4))
-        if k:
+        if k % 2:
             ax.set_yticklabels([])
 
 
@@ -109,9 +111,9 @@ def _left(ax: Axes, collapses: Mapping[tuple[str, int], Collapse]) -> None:
                 )  # fmt: skip
         if not any(np.isfinite(value) for value in fit.left.values()):
             words = "no cells in common" if fit.left else "flat"
-            ax.text(x, 0.05, words, rotation=90, ha="center", va="bottom", fontsize=6)
+            ax.text(x, 0.05, words, rotation=90, ha="center", va="bottom", fontsize=7)
     ax.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
-    ax.set_xticks(range(len(names)), [names[k] for k in order], fontsize=5.5)
+    ax.set_xticks(range(len(names)), [names[k] for k in order])
     top = max((v for c in collapses.values() for v in c.left.values() if np.isfinite(v)), default=1)
     ax.set_xlabel("loss, step t", labelpad=1)
     ax.set(xlim=(-0.6, len(names) - 0.4), ylim=(-0.04 * top, 1.1 * top))

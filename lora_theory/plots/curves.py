@@ -1,13 +1,14 @@
 """Curves over steps: the best pairs of a landscape, with bands over seeds."""
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lora_theory.plots.maps import PAIRS, Pairs
+from lora_theory.plots.maps import PAIRS, Pairs, counted
 from lora_theory.stats import landscapes
 from lora_theory.stats.intervals import fewest_seeds, quantile_interval
 from lora_theory.stats.landscapes import Cell, Judge
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 NAMES = {"train_loss": "train", "test_loss": "test"}
+_INSET = (0.42, 0.56, 0.36, 0.41)  # The zoom, in parts of a panel.
+_FREE = 0.46  # Curves under the zoom reach so far up, no further: there are its labels.
+_NO_END = 1e30  # Where a band is drawn to that has no upper end.
 _SINGLE_SEEDS = 15  # Curves of more seeds would only be a smear.
 
 
@@ -28,7 +32,7 @@ def draw_curves(curves: Any, data: "Dataset", pairs: Pairs, late: int, judge: Ju
     panels[1].set_xlabel("step $t$")
     seeds = data.seed.size
     if seeds < fewest_seeds(judge.quantile):
-        handles.append(Line2D([], [], linestyle="", label=f"{seeds} seeds: no interval"))
+        handles.append(Line2D([], [], linestyle="", label=f"{counted(seeds)}: no interval"))
     else:
         handles.append(Patch(color="#888888", alpha=0.3, label="95 % interval over seeds"))
     if seeds <= _SINGLE_SEEDS:
@@ -40,47 +44,105 @@ def _curve_panel(
     ax: Axes, data: "Dataset", name: str, pairs: Pairs, late: int, q: float
 ) -> list[Any]:
     """Curves of the pairs, a quantile over seeds, with bands and the zoom on the last tenth."""
-    inset = ax.inset_axes((0.3, 0.46, 0.48, 0.5))
+    inset = ax.inset_axes(_INSET)
     inset.yaxis.tick_right()
-    inset.tick_params(labelsize=6, pad=2)
+    inset.tick_params(labelsize=7, pad=2)
     start = late - max(late // 10, 1)
-    handles: list[Any] = []
-    limits: list[float] = []
-    ends: list[np.ndarray] = []
+    steps, handles, drawn = data.step.values[: late + 1], [], []
     for key, cell in pairs.items():
         colour, dash = PAIRS[key]
         samples = landscapes.curve(data, name, cell)[:, : late + 1]
         centre = quantile_interval(samples, q)
-        shown_values = np.where(np.isfinite(centre.value), centre.value, np.nan)
-        limits += [np.nanmax(shown_values, initial=0.0), samples.min()]
+        singles = _finite(samples if len(samples) <= _SINGLE_SEEDS else samples[:0])
+        drawn.append(_Drawn(_finite(centre.value), _finite(centre.high), singles, samples[:, 0]))
         for panel, shown in ((ax, slice(None)), (inset, slice(start, None))):
-            steps = data.step.values[: late + 1][shown]
-            (line,) = panel.plot(steps, shown_values[shown], color=colour, linestyle=dash)
-            band = [np.minimum(end[shown], 1e30) for end in (centre.low, centre.high)]
-            panel.fill_between(steps, *band, color=colour, alpha=0.18, linewidth=0)
-            if len(samples) <= _SINGLE_SEEDS:
-                singles = np.where(np.isfinite(samples), samples, np.nan)
-                panel.plot(steps, singles[:, shown].T, color=colour, linewidth=0.4, alpha=0.6)
-        ends.append(samples[:, start:].ravel())
+            (line,) = panel.plot(steps[shown], drawn[-1].centre[shown], color=colour, ls=dash)
+            band = [np.minimum(end[shown], _NO_END) for end in (centre.low, centre.high)]
+            panel.fill_between(steps[shown], *band, color=colour, alpha=0.18, linewidth=0)
+            if singles.size:
+                panel.plot(steps[shown], singles[:, shown].T, color=colour, lw=0.4, alpha=0.6)
         line.set_label(_pair_label(key, cell))
         handles.append(line)
     ax.set(ylabel=f"{NAMES[name]} loss", xlim=(0, late))
-    positive = [limit for limit in limits if limit > 0]
-    if positive:
-        ax.set_yscale("log")
-        ax.set_ylim(0.5 * min(positive), 2 * max(positive))
+    top = _limits(ax, drawn, "median" if q == 0.5 else "quantile")
     inset.set_xlim(start, late)
-    _zoom(inset, ends)
+    _zoom(
+        inset, [landscapes.curve(data, name, at)[:, start : late + 1] for at in pairs.values()], top
+    )
     return handles
 
 
-def _zoom(inset: Axes, ends: list[np.ndarray]) -> None:
-    """Let the zoom show most seeds of each pair, wherever a few of them are."""
-    finite = [values[np.isfinite(values)] for values in ends]
-    ranges = [np.quantile(values, [0.02, 0.9]) for values in finite if values.size]
+class _Drawn(NamedTuple):
+    """What a pair has in a panel, NaN for ∞: (T,) the quantile and the band's upper end, (S, T)
+    single seeds, and (S,) losses at t = 0.
+    """
+
+    centre: np.ndarray
+    high: np.ndarray
+    singles: np.ndarray
+    start: np.ndarray
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _limits(ax: Axes, drawn: list[_Drawn], what: str) -> float:
+    """A logarithmic axis of what matters: up to twice the loss at t = 0, or so far above that the
+    zoom covers no curve. What is cut off is said. Returns the upper end, ∞ if nothing is drawn.
+    """
+    curves = [row for pair in drawn for row in (pair.centre, *pair.singles)]
+    positive = [row[row > 0] for row in curves if (row > 0).any()]
+    if not positive:
+        return np.inf
+    least = min(float(row.min()) for row in positive)
+    centres = [float(pair.centre[pair.centre > 0].min(initial=np.inf)) for pair in drawn]
+    low = 0.5 * max(least, 0.1 * min(centres) if np.isfinite(min(centres)) else 0.0)
+    starts = np.concatenate([pair.start for pair in drawn])
+    starts = starts[np.isfinite(starts) & (starts > 0)]
+    top = 2 * (
+        float(np.median(starts)) if starts.size else max(float(row.max()) for row in positive)
+    )
+    later = slice(int(_INSET[0] * len(drawn[0].centre)), None)
+    under = [row[later] for pair in drawn for row in (pair.centre, pair.high, *pair.singles)]
+    reach = np.nanmax([np.nanmax(row, initial=low) for row in under])
+    room = low * (min(float(reach), top) / low) ** (1 / _FREE)
+    top = max(top, room, 4 * low)
+    ax.set_yscale("log")
+    ax.set_ylim(low, top)
+    centre, singles = (
+        max((float(np.nanmax(rows, initial=0.0)) for rows in of), default=0.0)
+        for of in ([pair.centre for pair in drawn], [pair.singles for pair in drawn])
+    )
+    words = [f"{what} {_size(centre)}"] * (centre > top) + [f"seeds {_size(singles)}"] * (
+        singles > max(top, 1.01 * centre)
+    )
+    if words:
+        text = "cut off:\n" + "\n".join(words)
+        ax.text(0.07, 0.97, text, transform=ax.transAxes, va="top", fontsize=7)
+    return top
+
+
+def _zoom(inset: Axes, ends: list[np.ndarray], top: float) -> None:
+    """Let the zoom show most seeds of each pair, wherever a few are, up to `top`."""
+    shown = [values[np.isfinite(values) & (values <= top)] for values in ends]
+    ranges = [np.quantile(values, [0.02, 0.9]) for values in shown if values.size]
     if any(high > 0 for _, high in ranges):
         lows, highs = zip(*ranges, strict=True)
         inset.set_ylim(0.8 * min(lows), 1.2 * max(highs))
+    else:
+        inset.set_visible(False)
+
+
+def _size(value: float) -> str:
+    """A loss in two digits, or as a power of ten.
+
+    >>> _size(8.31), _size(172.4), _size(3e18)
+    ('8.3', '170', '$10^{18}$')
+    """
+    if value >= 1e4:
+        return f"$10^{{{math.floor(math.log10(value))}}}$"
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _pair_label(key: str, cell: Cell) -> str:

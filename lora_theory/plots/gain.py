@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lora_theory import arguments
-from lora_theory.plots.style import STYLE, draw_value
+from lora_theory.plots.style import STYLE, WIDTH, draw_value
 from lora_theory.stats.search import LargerB, Search, SpeedUp
 
 TRIALS = {1: "#c6b3e6", 4: "#8f6cc4", 16: "#4f2d8f"}
@@ -46,7 +46,7 @@ def gain_figure(families: Sequence[Gained], *, what: str) -> Figure:
     """
     arguments.some("families", families)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 0.5 + 2.2 * len(families)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.5 + 2.2 * len(families)), layout="constrained")
         axes = figure.subplots(len(families), 3, squeeze=False)
         for row, family in zip(axes, families, strict=True):
             _gains(row[0], family)
@@ -58,9 +58,9 @@ def gain_figure(families: Sequence[Gained], *, what: str) -> Figure:
                 ax.set(xlim=ends, xticks=[float(n) for n in family.log2_widths])
                 ax.set_xlabel(r"$\log_2\,n$", labelpad=1)
         titles = (
-            "gain after k random trials each",
+            "gain after k random trials",
             "speed-up of the best pair",
-            "own best: two rates, and which is larger",
+            "own best pair: which rate is larger",
         )
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title, fontsize=7)
@@ -76,13 +76,13 @@ def _gains(ax: Axes, family: Gained) -> None:
             for ends in zip(*(found.gain for found in family.searches), strict=True)
         )
         x = np.asarray(family.log2_widths) + 0.08 * (i - (len(shown) - 1) / 2)
-        label = f"k = {k}" + (", all of the line" if k == last else "")
+        label = f"k = {k}" + (" (all)" if k == last else "")
         ax.plot(x, mean, "o-", color=colour, ms=3, lw=0.9, label=label)
         ax.vlines(x, low, high, color=colour, linewidth=0.8)
     ax.axhline(0, color="#999999", linewidth=0.6, zorder=0)
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, top + 0.3 * (top - bottom))
-    ax.legend(frameon=False, fontsize=6, ncols=2, loc="upper center", columnspacing=1.0)
+    ax.legend(frameon=False, ncols=2, loc="upper center", columnspacing=1.0, handlelength=1.2)
 
 
 def _speeds(ax: Axes, family: Gained) -> None:
@@ -93,7 +93,10 @@ def _speeds(ax: Axes, family: Gained) -> None:
         value, low, high = (float(end) for end in found.ratio)
         if not (value > 0 and np.isfinite(value)):
             words = "never" if value == 0 else "at once"
-            ax.text(n, 0.03, words, transform=ax.get_xaxis_transform(), ha="center", fontsize=6)
+            ax.text(
+                n, 0.03, words, transform=ax.get_xaxis_transform(), ha="center", va="bottom",
+                rotation=90, fontsize=7,
+            )  # fmt: skip
             continue
         known = bool(np.isfinite([low, high]).all())
         # 0 times, if it never gets there, has no place on the axis: the line leaves the panel.
@@ -112,14 +115,16 @@ def _shares(ax: Axes, family: Gained) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     x, foot = np.asarray(family.log2_widths, float), np.zeros(len(shares))
     names = (r"$\eta_B^*>\eta_A^*$", "equal", r"$\eta_B^*<\eta_A^*$", "all diverged")
-    colours = ("#9fb8d9", "#e3e3e3", "#f3c29b", "#b0b0b0")
+    colours = ("#7fa0cc", "#ffffff", "#f6cfae", "#b0b0b0")
     for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
         if counts[:, k].any():
-            ax.bar(x, shares[:, k], 0.7, foot, color=colour, label=name, zorder=1)
+            ax.bar(
+                x, shares[:, k], 0.7, foot, fc=colour, ec="#888888", lw=0.4, label=name, zorder=1
+            )
         foot = foot + shares[:, k]
     for n, at in zip(x, family.larger, strict=True):
         if np.isfinite(at.share):
             draw_value(ax, n, at.share, up=(at.low, at.high), colour="#1f4e9c", size=3)
-    ax.plot([], [], "o", color="#1f4e9c", ms=3, label="share of >, of those unequal")
-    ax.set(ylim=(0, 1.42), ylabel="share of seeds", yticks=[0, 0.25, 0.5, 0.75, 1])
-    ax.legend(frameon=False, fontsize=5.5, ncols=2, loc="upper center", columnspacing=0.8)
+    ax.plot([], [], "o", color="#1f4e9c", ms=3, label="> of unequal")
+    ax.set(ylim=(0, 1.6), ylabel="share of seeds", yticks=[0, 0.25, 0.5, 0.75, 1])
+    ax.legend(frameon=False, ncols=2, loc="upper center", columnspacing=0.8, handlelength=1.0)

@@ -21,19 +21,20 @@ from lora_theory.plots.maps import (
     DIVERGED,
     NEAR,
     PAIRS,
-    PUBLISHED,
     SET,
-    SHARES,
     Rates,
     best_pairs,
     colour_range,
+    counted,
     draw_map,
     draw_pairs,
     draw_set,
     log_axes,
     pair_marks,
+    published_mark,
+    shares_mark,
 )
-from lora_theory.plots.style import STYLE
+from lora_theory.plots.style import STYLE, WIDTH
 from lora_theory.stats import landscapes, optima
 from lora_theory.stats.intervals import fewest_seeds
 from lora_theory.stats.landscapes import JUDGES, Judge, Landscape
@@ -47,6 +48,12 @@ LOSS_NAMES = {
     "mse": "mean-squared error",
     "all_pairs": r"all-pairs loss, mean$_{i,j}\,(f_i-y_j)^2$, above each seed's Var(y): "
     "a hypothesis about the published figure",
+}
+OPTIMIZER_NAMES = {
+    "gd": "full-batch gradient descent",
+    "sign": "full-batch sign descent",
+    "adam": "full-batch Adam",
+    "adamw": "full-batch AdamW",
 }
 
 
@@ -76,7 +83,7 @@ def figure2(
             with rates of 0, which have no place on the axes.
 
     Returns:
-        The figure, 7.2 × 5.6 inches; `save` writes it.
+        The figure, 7 × 5.6 inches; `save` writes it.
     """
     last = data.step.size - 1
     late = arguments.integer("late", late, 1, last)
@@ -89,7 +96,7 @@ def figure2(
             arguments.positive(f"published[{name!r}]", rate)
     pairs = best_pairs(landscapes.landscape(data, curve, late), judge)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
         maps, curves = figure.subfigures(1, 2, width_ratios=[1.75, 1])  # type: ignore[misc]
         axes = maps.subplots(2, 2, sharex=True, sharey=True)
         _map_column(maps, axes[:, 0], data, early, judge, early_cap)
@@ -140,33 +147,32 @@ def _ticks(ratio: float) -> tuple[int, ...]:
 
 def _map_legend(data: "Dataset", judge: Judge, published: Rates) -> list[Any]:
     seeds, fewest = data.seed.size, fewest_seeds(judge.quantile)
-    held = "hold all optima, 95 %" if seeds >= fewest else f"{seeds} seeds: no interval"
-    shares = ", ".join(f"{100 * share:g}" for share in SHARES)
+    held = "hold all optima, 95 %" if seeds >= fewest else f"{counted(seeds)}: no interval"
     handles: list[Any] = [
         Line2D([], [], color=DIAGONAL, linestyle="--", label=r"$\eta_A=\eta_B$"),
         *(
             Line2D([], [], color=colour, linestyle=dash, label=f"within {within:.0%} of the best")
             for within, (colour, dash) in NEAR.items()
         ),
-        Patch(color=DIVERGED, label=f"{str(judge).split(',')[0]} diverged"),
-        Line2D([], [], color="#909090", label=f"{shares} % diverge"),
+        Patch(**DIVERGED, label=f"{str(judge).split(',')[0]} diverged"),
+        shares_mark(),
         Line2D([], [], color=SET, linewidth=1.4 * (seeds >= fewest), label=held),
         *pair_marks(),
     ]
     if published:
-        mark = Line2D([], [], color=PUBLISHED, marker="x", linestyle="", label="published")
-        handles.append(mark)
+        handles.append(published_mark())
     return handles
 
 
 def _title(data: "Dataset", judge: Judge, curve: str, late: int) -> str:
     config = config_of(data)
     loss = LOSS_NAMES.get(config["loss"], config["loss"])
+    optimizer = config["optimizer"]["name"]
     return (
         f"{loss}\n{config['model']['name'].replace('_', '-')} toy, "
         f"n = {config['model']['width']}, N = {config['task']['n_train']}, "
-        f"{config['optimizer']['name']}; {judge} of {data.seed.size} seeds; pairs by "
-        f"{NAMES[curve]} loss at t = {late}"
+        f"{OPTIMIZER_NAMES.get(optimizer, optimizer)}; {judge} of {counted(data.seed.size)}; "
+        f"pairs by {NAMES[curve]} loss at t = {late}"
     )
 
 
@@ -185,7 +191,7 @@ def judges_figure(data: "Dataset", *, curve: str, t: int) -> Figure:
     land = landscapes.landscape(data, curve, t)
     config = config_of(data)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
         axes = figure.subplots(2, 3, sharex=True, sharey=True)
         for ax, judge in zip(axes.flat, JUDGES, strict=False):
             _cloud_panel(ax, land, optima.cloud(land.losses, judge), str(judge))
@@ -203,7 +209,7 @@ def judges_figure(data: "Dataset", *, curve: str, t: int) -> Figure:
         axes.flat[-1].legend(handles=_cloud_legend(land), loc="center", frameon=False)
         figure.suptitle(
             f"{LOSS_NAMES.get(config['loss'], config['loss'])}\n"
-            f"n = {config['model']['width']}, {data.seed.size} seeds, best pair by "
+            f"n = {config['model']['width']}, {counted(data.seed.size)}, best pair by "
             f"{NAMES[curve]} loss at t = {t}",
             fontsize=8,
         )
@@ -232,6 +238,7 @@ def _cloud_panel(ax: Axes, land: Landscape, shares: np.ndarray, title: str) -> N
         alpha=0.7,
         linewidths=0,
         zorder=3,
+        clip_on=False,  # Discs on the border of the grid are whole.
     )
     ax.set_title(title)
 
@@ -241,11 +248,11 @@ def _cloud_legend(land: Landscape) -> list[Any]:
         Line2D([], [], color=colour, linewidth=1.4, label=words)
         for colour, words in (
             (SET, "hold all optima with 95 %"),
-            (PAIRS["best equal pair"][0], "the same of one rate"),
+            (PAIRS["best equal pair"][0], "the same for one rate"),
         )
     ]
     if len(land.losses) < fewest_seeds(0.5):
-        sets = [Line2D([], [], linestyle="", label=f"{len(land.losses)} seeds: no set")]
+        sets = [Line2D([], [], linestyle="", label=f"{counted(len(land.losses))}: no set")]
     marker = {"marker": "o", "linestyle": "", "alpha": 0.7, "color": CLOUD}
     return [
         Line2D([], [], markersize=11, label="best in half of the draws", **marker),  # type: ignore[arg-type]

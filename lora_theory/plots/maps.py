@@ -9,20 +9,34 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullLocator
 
 from lora_theory import arguments
 from lora_theory.stats import landscapes, optima
 from lora_theory.stats.landscapes import Cell, Judge, Landscape
 
-DIVERGED = "#c8c8c8"
+# Hatched: in grey print no shade of the colour scale looks like it.
+DIVERGED: Any = {"facecolor": "#efefef", "edgecolor": "#a8a8a8", "hatch": "/////", "linewidth": 0.0}
 DIAGONAL = "#ff8c00"
-NEAR: dict[float, tuple[str, Any]] = {0.01: ("#ff2020", "-"), 0.05: ("#ff2020", ":")}
+NEAR: dict[float, tuple[str, Any]] = {0.01: ("#d00000", "-"), 0.05: ("#d00000", ":")}
 SET = "#000000"
 SHARES = (0.1, 0.5, 0.9)
+_SHARE_LINE: Any = {"path_effects": [withStroke(linewidth=2.0, foreground="#707070")]}
 PUBLISHED = "#d000d0"
+_RING: Any = {
+    "marker": "o",
+    "markerfacecolor": "none",
+    "color": PUBLISHED,
+    "markersize": 8.5,
+    "markeredgewidth": 1.3,
+    "linestyle": "",
+}
 PAIRS = {"best pair": ("#1f4e9c", "-"), "best equal pair": ("#d95f02", "--")}
 MARKS = {"best pair": ("*", 8.0), "best equal pair": ("D", 4.5)}
+
+COLOURS = mpl.colormaps["viridis_r"].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
 
 Pairs = dict[str, Cell]
 Rates = Mapping[str, tuple[float, float]]
@@ -38,14 +52,11 @@ def best_pairs(land: Landscape, judge: Judge) -> Pairs:
 def draw_map(ax: Axes, land: Landscape, judged: np.ndarray, norm: LogNorm) -> Any:
     """One map (G_a, G_b) of a loss on log-log axes: η_A to the right, η_B up.
 
-    Cells where the judge has diverged have a colour of their own; contours are shares of seeds
+    Cells where the judge has diverged are hatched; contours are shares of seeds
     that diverge; outlines are the cells within 1 % and 5 % of the best; the dashed line is
     η_A = η_B. Returns the mesh, whose array is the map.
     """
-    colours = mpl.colormaps["viridis_r"].with_extremes(bad=DIVERGED)
-    edges_a, edges_b = _edges(land.eta_a), _edges(land.eta_b)
-    shown = np.where(np.isfinite(judged), judged, np.nan)
-    mesh = ax.pcolormesh(edges_a, edges_b, shown.T, cmap=colours, norm=norm, rasterized=True)
+    mesh = draw_mesh(ax, _edges(land.eta_a), _edges(land.eta_b), judged, norm)
     log_axes(ax, land)
     if min(judged.shape) > 1:
         with np.errstate(all="ignore"):
@@ -55,11 +66,22 @@ def draw_map(ax: Axes, land: Landscape, judged: np.ndarray, norm: LogNorm) -> An
                 land.diverged.T,
                 levels=SHARES,
                 colors="white",
-                linewidths=(0.4, 0.8, 1.2),
-            )
+                linewidths=(0.6, 1.0, 1.4),
+            ).set(**_SHARE_LINE)
     for within, (colour, dash) in NEAR.items():
         _outline(ax, land, landscapes.near_best(judged, within), colour, dash, 1.0)
     return mesh
+
+
+def draw_mesh(
+    ax: Axes, edges_a: np.ndarray, edges_b: np.ndarray, judged: np.ndarray, norm: LogNorm
+) -> Any:
+    """A map (G_a, G_b) between edges (G_a + 1,) and (G_b + 1,), hatched where it is ∞."""
+    size = float(edges_a[-1] - edges_a[0]), float(edges_b[-1] - edges_b[0])
+    corner = float(edges_a[0]), float(edges_b[0])
+    ax.add_patch(Rectangle(corner, *size, zorder=0.5, **DIVERGED))
+    shown = np.where(np.isfinite(judged), judged, np.nan)
+    return ax.pcolormesh(edges_a, edges_b, shown.T, cmap=COLOURS, norm=norm, rasterized=True)
 
 
 def colour_range(maps: list[np.ndarray], start: float, cap: float | None = None) -> LogNorm:
@@ -96,7 +118,7 @@ def draw_set(ax: Axes, land: Landscape, judge: Judge) -> None:
 
 
 def draw_pairs(ax: Axes, pairs: Pairs, published: Rates) -> None:
-    """Marks on the pairs, and crosses on the published ones."""
+    """Marks on the pairs, and rings around the published ones."""
     for key, cell in pairs.items():
         ax.plot(
             cell.eta_a,
@@ -107,9 +129,10 @@ def draw_pairs(ax: Axes, pairs: Pairs, published: Rates) -> None:
             markeredgewidth=0.6,
             markersize=MARKS[key][1],
             zorder=5,
+            clip_on=False,  # One on the border of the grid is whole.
         )
     for rates in published.values():
-        ax.plot(*rates, "x", color=PUBLISHED, markersize=4.5, markeredgewidth=1.1, zorder=5)
+        ax.plot(*rates, **_RING, zorder=4.5)  # Under what it is compared with.
 
 
 def _outline(
@@ -159,6 +182,26 @@ def pair_marks() -> list[Any]:
         )
         for key in PAIRS
     ]
+
+
+def published_mark() -> Line2D:
+    """The handle of a published pair for a legend."""
+    return Line2D([], [], **_RING, label="published")
+
+
+def shares_mark() -> Line2D:
+    """The handle of the contours for a legend."""
+    shares = ", ".join(f"{100 * share:g}" for share in SHARES)
+    return Line2D([], [], color="white", linewidth=1.0, label=f"{shares} % diverge", **_SHARE_LINE)
+
+
+def counted(seeds: int) -> str:
+    """How many seeds, in words.
+
+    >>> counted(1), counted(3)
+    ('1 seed', '3 seeds')
+    """
+    return f"{seeds} seed" + "s" * (seeds != 1)
 
 
 def _edges(rates: np.ndarray) -> np.ndarray:

@@ -1,18 +1,28 @@
 """What the figures of the theory draw, as typed records that can be saved and read."""
 
 import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
 
+from lora_theory.terms import Outcome
 from lora_theory.theory.regions import Area
 
 
 @dataclasses.dataclass(frozen=True)
 class DrawnPoint:
-    """A point (c_a, c_b): the predicted and the measured verdict (None: undecided)."""
+    """A point (c_a, c_b): the predicted and the measured verdict (None: undecided).
+
+    Attributes:
+        predicted_t, measured_t: the t at which it becomes unstable, where it does.
+        agrees: in the verdict and in t.
+    """
 
     at: tuple[float, ...]
     predicted: str
     measured: str | None
     agrees: bool | None
+    predicted_t: int | None = None
+    measured_t: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +37,42 @@ class DrawnDiagram:
 
 @dataclasses.dataclass(frozen=True)
 class DrawnExponent:
-    """A measured exponent with half its interval, beside the predicted one, a fraction.
+    """A measured number of a claim beside the predicted one, with the interval that decided.
 
     Attributes:
-        kind: "holds", "fails", "undecided", or "control" for one that was caught.
+        claim: its id.
+        kind: of which kind, a key of `differences.PANELS`.
+        off, low, high: measured less predicted, and the ends of its interval.
+        margin: what counts as no difference.
+        verdict: "holds", "fails" or "undecided".
+        control: whether it is one of the claim's control, which must fail.
     """
 
-    setting: str
-    quantity: str
-    predicted: str
-    measured: float
-    half_width: float
+    claim: str
     kind: str
+    off: float
+    low: float
+    high: float
+    margin: float
+    verdict: Outcome
+    control: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnTraining:
+    """How a layer is predicted to train under some rates: exponents of n.
+
+    Attributes:
+        method: "LoRA" or "LoRA+".
+        init: "A" or "B".
+        sizes: by name, of eta_A, eta_B, delta1, delta2, Z_A; None for exactly 0.
+        verdict: a value of `terms.Verdict`.
+    """
+
+    method: str
+    init: str
+    sizes: Mapping[str, Fraction | None]
+    verdict: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,9 +24,11 @@ from lora_theory.plots.maps import (
     NEAR,
     PAIRS,
     colour_range,
+    counted,
+    draw_mesh,
     draw_outline,
 )
-from lora_theory.plots.style import STYLE, dense, draw_value, legend_below
+from lora_theory.plots.style import STYLE, WIDTH, dense, draw_value, legend_below
 from lora_theory.stats.collapse import Collapse
 from lora_theory.stats.landscapes import Landscape, near_best
 from lora_theory.stats.places import REGIONS
@@ -74,7 +76,7 @@ def maps_over_widths(families: Sequence[Moving], *, what: str, diverged: str) ->
     start = np.median(np.concatenate([land.start for f in families for land in f.sweep.lands]))
     norm = colour_range([at for of in judged for at in of], float(start))
     with mpl.rc_context(STYLE):
-        size = (10.0 if widths > 3 else 7.2, 1.0 + (2.8 if widths > 3 else 3.6) * len(families))
+        size = (WIDTH, 1.0 + (2.8 if widths > 3 else 3.6) * len(families))
         figure = Figure(figsize=size, layout=dense())
         axes = figure.subplots(2 * len(families), widths, squeeze=False)
         mesh: Any = None
@@ -89,7 +91,7 @@ def maps_over_widths(families: Sequence[Moving], *, what: str, diverged: str) ->
         bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_locator(NullLocator())
         handles = _map_legend(diverged)
-        legend_below(figure, handles, ncols=4 if widths > 3 else 3)
+        legend_below(figure, handles, ncols=3)
     return figure
 
 
@@ -116,8 +118,9 @@ def _map_row(
         ax.set_xlim(across[0] - next(strips), across[1])
         ax.set_ylim(tall[0] - next(strips), tall[1])
         if raw:
-            ax.set_title(f"n = {2 ** octaves[w]:g}\n({family.seeds[w]} seeds)", fontsize=7)
-        ax.set_xlabel(scaled_rate("A", c[0]), labelpad=1)
+            ax.set_title(f"n = {2 ** octaves[w]:g}\n({counted(family.seeds[w])})", fontsize=7)
+        if w == (len(maps) - 1) // 2:  # Of all of the row.
+            ax.set_xlabel(scaled_rate("A", c[0]), labelpad=1)
         if w:
             ax.set_yticklabels([])
     title = family.title if raw else "scaled"
@@ -155,20 +158,18 @@ def _map(
     tall: tuple[float, float],
 ) -> Any:
     """One map on axes of log2 rates, displaced by `shift`; rates of 0 in strips apart."""
-    colours = mpl.colormaps["viridis_r"].with_extremes(bad=DIVERGED)
     with np.errstate(divide="ignore"):
         x, y = np.log2(land.eta_a) + shift[0], np.log2(land.eta_b) + shift[1]
     at_x, at_y = np.maximum(x, across[0] - _GAP), np.maximum(y, tall[0] - _GAP)
     groups_a, groups_b = (
         [np.flatnonzero(np.isneginf(at)), np.flatnonzero(np.isfinite(at))] for at in (x, y)
     )
-    shown, near = np.where(np.isfinite(judged), judged, np.nan), near_best(judged, REGIONS[-1])
+    near = near_best(judged, REGIONS[-1])
     mesh = None
     for rows, columns in itertools.product(groups_a, groups_b):
         if rows.size and columns.size:
             edges = (_edges(at_x[rows]), _edges(at_y[columns]))
-            part = shown[np.ix_(rows, columns)].T
-            mesh = ax.pcolormesh(*edges, part, cmap=colours, norm=norm, rasterized=True)
+            mesh = draw_mesh(ax, *edges, judged[np.ix_(rows, columns)], norm)
             colour, _ = NEAR[REGIONS[-1]]
             draw_outline(ax, *edges, near[np.ix_(rows, columns)], colour, "-", 0.8)
     ax.plot(across, np.array(across) + shift[1] - shift[0], "--", color=DIAGONAL, linewidth=0.8)
@@ -186,14 +187,15 @@ def _map(
 
 def _octave_ticks(axis: Any, window: tuple[float, float], off: float | None) -> None:
     """Multiples of a power of 2 inside the window, and "off" at rates of 0."""
-    step = 4 if window[1] - window[0] > 7 else 2
+    span = window[1] - window[0]
+    step = 8 if span > 18 else 4 if span > 7 else 2  # Three labels, or four.
     ticks = [float(k) for k in range(int(np.ceil(window[0])), int(window[1]) + 1) if k % step == 0]
     if off is not None:  # Room for its word.
-        ticks = [tick for tick in ticks if tick - off > 2.5]
+        ticks = [tick for tick in ticks if tick - off > 0.22 * span]
     labels = [f"{tick:g}".replace("-", "−") for tick in ticks]
     places = ticks if off is None else [off, *ticks]
     axis.set_major_locator(FixedLocator(places))
-    axis.set_ticklabels(labels if off is None else ["off", *labels], fontsize=6)
+    axis.set_ticklabels(labels if off is None else ["off", *labels])
 
 
 def _trail(ax: Axes, found: Scaling, w: int, c: tuple[float, float]) -> None:
@@ -226,6 +228,6 @@ def _map_legend(diverged: str) -> list[Any]:
         Line2D([], [], **dot, lw=0.6, label="centre of the optimum, 95 %; its trail over n"),
         Line2D([], [], **dot, ls="", mfc="white", label="not determined"),
         Line2D([], [], color=DIAGONAL, ls="--", label=r"$\eta_A=\eta_B$"),
-        Patch(color=DIVERGED, label=diverged),
+        Patch(**DIVERGED, label=diverged),
         Line2D([], [], ls="", label="off: rate 0, that factor is not trained"),
     ]

@@ -15,22 +15,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lora_theory import arguments
-from lora_theory.plots.style import STYLE, dense, draw_value, in_maths, legend_below
+from lora_theory.plots.style import STYLE, WIDTH, dense, draw_value, in_maths, legend_below
 from lora_theory.stats.intervals import mean_interval
 from lora_theory.stats.places import Quantity
 from lora_theory.stats.scaling import Place, Scaling
 from lora_theory.stats.tables import Table
 
 BLOCKS = {"A": ("#2a7fba", "o"), "B": ("#6a51a3", "s"), "both": ("#444444", "D")}
+# Colour, name, marker, dash: told apart without their colours.
 SIZES = {
-    "f": ("#000000", "f"),
-    "Z_A": ("#2a7fba", "Z_A"),
-    "Z_B": ("#6a51a3", "Z_B"),
-    "dZ_A": ("#7ec0e8", r"\Delta Z_A"),
-    "dZ_B": ("#b79be0", r"\Delta Z_B"),
-    "delta1": ("#1a7a2e", r"\delta^1"),
-    "delta2": ("#d95f02", r"\delta^2"),
-    "delta3": ("#b8a000", r"\delta^3"),
+    "f": ("#000000", "f", "o", "-"),
+    "Z_A": ("#2a7fba", "Z_A", "s", "-"),
+    "Z_B": ("#6a51a3", "Z_B", "D", "-"),
+    "dZ_A": ("#7ec0e8", r"\Delta Z_A", "s", "--"),
+    "dZ_B": ("#b79be0", r"\Delta Z_B", "D", "--"),
+    "delta1": ("#1a7a2e", r"\delta^1", "^", ":"),
+    "delta2": ("#d95f02", r"\delta^2", "v", ":"),
+    "delta3": ("#b8a000", r"\delta^3", "x", ":"),
 }
 PROPORTIONAL = "#1a7a2e"
 
@@ -66,7 +67,7 @@ def curvature_figure(families: Sequence[Curved]) -> Figure:
     """
     arguments.some("families", families)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 0.6 + 2.3 * len(families)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.6 + 2.3 * len(families)), layout="constrained")
         axes = figure.subplots(len(families), 3, squeeze=False)
         for row, family in zip(axes, families, strict=True):
             _eigenvalues(row[0], family)
@@ -88,14 +89,16 @@ def curvature_figure(families: Sequence[Curved]) -> Figure:
 
 def _eigenvalues(ax: Axes, family: Curved) -> None:
     zeros = []
-    for block, (colour, marker) in BLOCKS.items():
+    # First that of both, and larger: that of one block may lie on it.
+    for block, (colour, marker) in reversed(BLOCKS.items()):
         logs = family.logs[block]
         if np.isneginf(logs).all():
             zeros.append(block)
             continue
-        _over_widths(ax, family.log2_widths, logs, colour, marker, _block_name(block))
+        size = 6 if block == "both" else 3
+        _over_widths(ax, family.log2_widths, logs, colour, f"{marker}-", _block_name(block), size)
     words = "; ".join(f"{block}: exactly 0 in all seeds" for block in zeros)
-    ax.legend(frameon=False, fontsize=6, title=words or None, title_fontsize=6)
+    ax.legend(frameon=False, title=words or None, title_fontsize=7)
 
 
 def _block_name(block: str) -> str:
@@ -103,14 +106,20 @@ def _block_name(block: str) -> str:
 
 
 def _over_widths(
-    ax: Axes, log2_widths: np.ndarray, logs: np.ndarray, colour: str, marker: str, label: str
+    ax: Axes,
+    log2_widths: np.ndarray,
+    logs: np.ndarray,
+    colour: str,
+    form: str,
+    label: str,
+    size: float = 3,
 ) -> None:
     """A mean logarithm (W, S) with its interval over seeds; a size at which it is 0 is left out."""
     finite = np.isfinite(logs).all(axis=1)
     if not finite.any():
         return
     found = mean_interval(logs[finite], axis=1)
-    ax.plot(log2_widths[finite], found.mean, f"{marker}-", color=colour, lw=0.9, ms=3, label=label)
+    ax.plot(log2_widths[finite], found.mean, form, color=colour, lw=0.9, ms=size, label=label)
     ax.vlines(log2_widths[finite], found.low, found.high, color=colour, linewidth=0.8)
 
 
@@ -164,7 +173,7 @@ def _ratios(ax: Axes, family: Curved) -> None:
             family.log2_widths,
             a - b,
             "#444444",
-            "D",
+            "D-",
             r"$\lambda_{\max}$ A / $\lambda_{\max}$ B",
         )
     else:
@@ -183,8 +192,8 @@ def _ratios(ax: Axes, family: Curved) -> None:
 def _legend_above(ax: Axes) -> None:
     """A legend in the panel, over what is drawn."""
     bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.35 * (top - bottom))
-    ax.legend(frameon=False, fontsize=6, loc="upper left")
+    ax.set_ylim(bottom, top + 0.45 * (top - bottom))
+    ax.legend(frameon=False, loc="upper left")
 
 
 def _width_axis(ax: Axes, log2_widths: np.ndarray) -> None:
@@ -210,7 +219,7 @@ def coordinate_figure(
     steps = next(iter(tables.values())).steps
     with mpl.rc_context(STYLE):
         columns = len(inits) * len(steps)
-        size = (min(1.6 * columns + 0.4, 10.0), 1.0 + 1.75 * len(rows))
+        size = (min(1.6 * columns + 0.4, WIDTH), 1.0 + 1.9 * len(rows))
         figure = Figure(figsize=size, layout=dense())
         axes = figure.subplots(len(rows), columns, sharex=True, sharey="row", squeeze=False)
         for (scaling, init), table in tables.items():
@@ -225,8 +234,8 @@ def coordinate_figure(
         for ax, scaling in zip(axes[:, 0], rows, strict=True):
             ax.set_ylabel(f"{in_maths(scaling)}\n$\\log_2$ size")
         handles = [
-            Line2D([], [], color=colour, marker=".", label=f"${label}$")
-            for name, (colour, label) in SIZES.items()
+            Line2D([], [], color=colour, marker=marker, ls=dash, ms=3, lw=0.9, label=f"${label}$")
+            for name, (colour, label, marker, dash) in SIZES.items()
             if name in names
         ]
         legend_below(figure, handles, ncols=len(handles))
@@ -235,17 +244,17 @@ def coordinate_figure(
 
 def _sizes(ax: Axes, table: Table, k: int, names: Sequence[str]) -> None:
     zeros = []
-    for name, (colour, label) in SIZES.items():
+    for name, (colour, label, marker, dash) in SIZES.items():
         if name not in names or name not in table.logs:
             continue
         logs = table.logs[name][..., k]
         if np.isneginf(logs).all():
             zeros.append(f"${label}$")
         else:
-            _over_widths(ax, table.log2_widths, logs, colour, ".", label)
+            _over_widths(ax, table.log2_widths, logs, colour, marker + dash, label)
     if zeros:
         words = f"0: {', '.join(zeros)}"
-        ax.text(0.04, 0.04, words, transform=ax.transAxes, fontsize=6, va="bottom")
+        ax.text(0.04, 0.04, words, transform=ax.transAxes, fontsize=7, va="bottom")
     ax.set_xticks([float(n) for n in table.log2_widths])
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.grid(axis="y", color="#eeeeee", linewidth=0.6)

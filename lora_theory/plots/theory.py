@@ -1,8 +1,6 @@
-"""The figures of the theory: Figure 1, phase diagrams, exponents, slopes. Records to figures."""
+"""Phase diagrams of the theory, and slopes on their way to their limits."""
 
-import zlib
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import matplotlib as mpl
@@ -10,16 +8,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, Patch, Polygon, Rectangle
+from matplotlib.patches import Patch, Polygon
+from matplotlib.ticker import FuncFormatter
 
 from lora_theory import arguments
-from lora_theory.plots.records import Curve, DrawnDiagram, DrawnExponent
-from lora_theory.plots.style import STYLE
+from lora_theory.plots.records import (
+    Curve,
+    DrawnDiagram,
+    DrawnPoint,
+)
+from lora_theory.plots.style import STYLE, WIDTH
 
 AREAS = {
-    "unstable at once": ("#d9a5a0", "unstable at t = 1"),
-    "unstable": ("#f0d5d0", "unstable later"),
-    "stable, no feature learning": ("#dfe7ef", "stable, no feature learning"),
+    "unstable at once": ("#d9968c", "unstable at t = 1"),
+    "unstable": ("#f3d3bd", "unstable later"),
+    "stable, no feature learning": ("#f1f5fa", "stable, no feature learning"),
 }
 LINES = {
     "A alone": ("#2a7fba", "A learns alone"),
@@ -28,26 +31,24 @@ LINES = {
     "efficient": ("#1a7a2e", "efficient"),
 }
 WRONG = "#ff00ff"
+_STABLE = "#60707f"
 _MARKERS = {
-    "unstable": ("x", "#8c2d22"),
-    "stable, no feature learning": ("o", "#7a8ca0"),
+    "stable, no feature learning": ("o", _STABLE),
     "A alone": ("^", LINES["A alone"][0]),
     "B alone": ("s", LINES["B alone"][0]),
     "efficient, but unstable inside": ("D", LINES["efficient, but unstable inside"][0]),
     "efficient": ("*", LINES["efficient"][0]),
 }
-_KINDS = {
-    "holds": ("o", "#1f4e9c", "holds"),
-    "fails": ("D", "#d95f02", "fails"),
-    "undecided": ("s", "#b8a000", "undecided"),
-    "control": ("x", "#999999", "control that was caught"),
-}
 _UPDATES = {"gd": "gradient descent", "sign": "sign updates"}
 _INITS = {"A": "Init[1]  (B = 0)", "B": "Init[2]  (A = 0)"}
 
 
+# --- Phase diagrams ---
+
+
 def phase_diagrams(diagrams: Sequence[DrawnDiagram], *, every: int = 3) -> Figure:
-    """Predicted regions of (c_a, c_b) as areas, lines and points; measured classes as markers.
+    """Predicted regions of (c_a, c_b) as areas, lines and points; measured classes as markers,
+    those of unstable runs as the t at which they become so.
 
     Args:
         diagrams: up to four.
@@ -56,28 +57,35 @@ def phase_diagrams(diagrams: Sequence[DrawnDiagram], *, every: int = 3) -> Figur
     """
     arguments.some("diagrams", diagrams, 4)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 7.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 7.7), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True, sharey=True, squeeze=False)
-        for ax, diagram in zip(axes.ravel(), diagrams, strict=False):
+        drawn = sum(
             phase_diagram(ax, diagram, every=every)
+            for ax, diagram in zip(axes.ravel(), diagrams, strict=False)
+        )
         for ax in axes[-1]:
-            ax.set_xlabel(r"$c_a$,  $\eta_A = \Theta(n^{c_a})$")
+            ax.set_xlabel(r"$c_a$,  $\eta_A = \Theta(n^{c_a})$", fontsize=9)
         for ax in axes[:, 0]:
-            ax.set_ylabel(r"$c_b$,  $\eta_B = \Theta(n^{c_b})$")
-        figure.legend(handles=_phase_legend(), loc="outside lower center", ncols=4, frameon=False)
+            ax.set_ylabel(r"$c_b$,  $\eta_B = \Theta(n^{c_b})$", fontsize=9)
+        figure.legend(handles=_phase_legend(), loc="outside lower center", ncols=3, frameon=False)
         points = [point for diagram in diagrams for point in diagram.points]
-        wrong = sum(point.agrees is not True for point in points)
+        right = sum(point.agrees is True for point in points)
         figure.suptitle(
-            "Predicted regions and measured classes: "
-            f"{len(points) - wrong} of {len(points)} points in twelfths agree",
+            f"{right} of {len(points)} measured points agree with the predicted regions, in their "
+            f"class and in the $t$ at which\nthey become unstable; {drawn} of them are drawn, "
+            "with all that do not agree. A number is that $t$, as measured.",
             fontsize=8,
         )
     return figure
 
 
-def phase_diagram(ax: Axes, diagram: DrawnDiagram, *, every: int = 3) -> None:
-    """One diagram: see `phase_diagrams`."""
-    every = arguments.integer("every", every)
+def phase_diagram(ax: Axes, diagram: DrawnDiagram, *, every: int = 3) -> int:
+    """One diagram: see `phase_diagrams`.
+
+    Returns:
+        How many points are drawn.
+    """
+    every, drawn = arguments.integer("every", every), 0
     for area in sorted(diagram.areas, key=lambda area: -area.dimension):
         corners = np.array(area.corners)
         if area.dimension == 2:
@@ -89,18 +97,9 @@ def phase_diagram(ax: Axes, diagram: DrawnDiagram, *, every: int = 3) -> None:
             ax.plot(*corners.T, color=LINES[area.name][0], linewidth=2.5, zorder=2)
     for i, point in enumerate(diagram.points):
         row, column = divmod(i, round(len(diagram.points) ** 0.5))
-        x, y = point.at
-        if point.agrees and point.measured is not None:
-            if row % every == 0 and column % every == 0:
-                marker, colour = _MARKERS[point.measured]
-                size = 11 if marker == "*" else 3
-                on_line = point.measured in LINES and marker != "*"
-                face = "white" if on_line else colour
-                size = 4 if on_line else size
-                ax.plot(x, y, marker, color=colour, mfc=face, ms=size, mew=0.8, zorder=3)
-        else:
-            marker = "$?$" if point.agrees is None else "X"
-            ax.plot(x, y, color=WRONG, marker=marker, linestyle="", ms=9, zorder=4)
+        if point.agrees is not True or (row % every == 0 and column % every == 0):
+            _point(ax, point)
+            drawn += 1
     ax.axline((0, 0), slope=1, color="#555555", linewidth=0.7, linestyle=":", zorder=2)
     ax.set(
         xlim=(-2.12, 1.12),
@@ -110,116 +109,24 @@ def phase_diagram(ax: Axes, diagram: DrawnDiagram, *, every: int = 3) -> None:
         xticks=[-2, -1.5, -1, -0.5, 0, 0.5, 1],
         yticks=[-2, -1.5, -1, -0.5, 0, 0.5, 1],
     )
+    return drawn
 
 
-def predicted_measured(exponents: Sequence[DrawnExponent]) -> Figure:
-    """Every exponent of every claim and of its control, with the interval that decided."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.9), layout="constrained")
-        axes = figure.subplots(1, 2)
-        for exponent in exponents:
-            _exponent(axes[0 if exponent.setting.startswith("map") else 1], exponent)
-        for ax, title in zip(axes, ("scalar map, any width", "models in vectors"), strict=True):
-            ax.axline((0, 0), slope=1, color="black", linewidth=0.7, zorder=0)
-            ax.set(xlabel="predicted exponent (spread sideways)", title=title)
-            ax.set_aspect("equal", adjustable="datalim")
-        axes[0].set_ylabel("measured exponent, with the interval that decides")
-        handles = [
-            Line2D([], [], color=colour, marker=marker, linestyle="", ms=4, label=label)
-            for marker, colour, label in _KINDS.values()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    return figure
-
-
-def _exponent(ax: Axes, exponent: DrawnExponent) -> None:
-    marker, colour, _ = _KINDS[exponent.kind]
-    # Spread by name, not at random: the same exponent always lies in the same place.
-    aside = (zlib.crc32(f"{exponent.setting}{exponent.quantity}".encode()) % 61 - 30) / 1000
-    ax.errorbar(
-        float(Fraction(exponent.predicted)) + aside,
-        exponent.measured,
-        yerr=exponent.half_width,
-        fmt=marker,
-        color=colour,
-        ms=3.5,
-        mew=0.8,
-        elinewidth=0.8,
-        alpha=0.8,
-        zorder=2 if exponent.kind == "control" else 3,
-    )
-
-
-def approaching(curves: Sequence[Curve]) -> Figure:
-    """Slopes between neighbouring widths, and the limits that they approach."""
-    arguments.some("curves", curves)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.7), layout="constrained")
-        axes = figure.subplots(1, len(curves), squeeze=False)[0]
-        for ax, curve in zip(axes, curves, strict=True):
-            slopes, halves = (np.array(v, float) for v in (curve.slopes, curve.half_widths))
-            ax.axhline(curve.limit, color="#d95f02", linewidth=1, linestyle="--")
-            ax.errorbar(
-                curve.log2_widths, slopes, yerr=halves, fmt="o-", color="#1f4e9c", ms=2, lw=0.8
-            )
-            ax.set_title(curve.label, fontsize=7.5)
-            ax.set(xlabel=r"$\log_2 n$", xlim=(0, 122))
-            room = max(float(np.nanmax(np.abs(slopes - curve.limit))) * 1.3, 0.05)
-            ax.set_ylim(curve.limit - room, curve.limit + room)
-        axes[0].set_ylabel("slope between neighbouring widths\nwith 95 % intervals")
-        figure.suptitle(
-            "Scalar map: measured slopes (blue) approach the predicted exponent (dashed) where the "
-            "larger of two powers has yet to win",
-            fontsize=8,
-        )
-    return figure
-
-
-def schematic() -> Figure:
-    """Figure 1 as this project draws it: LoRA trains A and B at one rate, LoRA+ at two."""
-    panels = (
-        ("LoRA", r"$A - \eta\, g_A$", r"$B - \eta\, g_B$", "one rate"),
-        (
-            "LoRA+",
-            "$A - \\eta_A\\, g_A$\n$\\eta_A = \\Theta(1/n)$",
-            "$B - \\eta_B\\, g_B$\n$\\eta_B = \\Theta(1)$",
-            r"$\lambda = \eta_B/\eta_A = \Theta(n)$",
-        ),
-    )
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.5), layout="constrained")
-        for ax, panel in zip(figure.subplots(1, 2), panels, strict=True):
-            _layer_drawing(ax, *panel)
-    return figure
-
-
-def _layer_drawing(ax: Axes, title: str, rate_a: str, rate_b: str, ratio: str) -> None:
-    """Frozen W* beside the trapezoids B and A, and to their right how each is updated."""
-    ax.set(xlim=(0.5, 13), ylim=(0.2, 6.6), aspect="equal")
-    ax.set_title(f"{title}: {ratio}", fontsize=9)
-    ax.axis("off")
-    ax.add_patch(Rectangle((1, 1.8), 3, 3, facecolor="#dfe7ef", edgecolor="#55677a"))
-    ax.text(2.5, 3.3, "$W^*$\nfrozen", ha="center", va="center", fontsize=9)
-    trapezoids = {
-        "A": ([(5.2, 1.8), (8.8, 1.8), (7.7, 3.1), (6.3, 3.1)], rate_a),
-        "B": ([(6.3, 3.5), (7.7, 3.5), (8.8, 4.8), (5.2, 4.8)], rate_b),
-    }
-    for name, (corners, rate) in trapezoids.items():
-        colour = LINES[f"{name} alone"][0]
-        ax.add_patch(Polygon(corners, facecolor=colour, alpha=0.35, edgecolor=colour))
-        x, y = (float(c) for c in np.mean(corners, axis=0))
-        ax.text(x, y, f"${name}$", ha="center", va="center", fontsize=10)
-        ax.text(9.3, y, rate, ha="left", va="center", fontsize=8, color=colour)
-    ax.text(4.9, 0.55, "$Z$  ($n$ coordinates)", ha="center", va="center")
-    ax.text(4.9, 6.15, r"$\bar Z = W^* Z + \frac{\alpha}{r} B A Z$", ha="center", va="center")
-    arrows = (
-        ((4.5, 0.9), (2.5, 1.75)),
-        ((5.3, 0.9), (7, 1.75)),
-        ((2.5, 4.85), (4.5, 5.7)),
-        ((7, 4.85), (5.3, 5.7)),
-    )
-    for start, end in arrows:
-        ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="#555"))
+def _point(ax: Axes, point: DrawnPoint) -> None:
+    x, y = point.at
+    if point.agrees is not True:
+        marker = "$?$" if point.agrees is None else "X"
+        look: dict[str, Any] = {"color": WRONG, "mec": "black", "mew": 0.5, "ms": 9}
+        ax.plot(x, y, marker=marker, linestyle="", zorder=4, **look)
+    elif point.measured_t is not None:
+        ax.text(x, y, str(point.measured_t), ha="center", va="center", fontsize=7, zorder=3)
+    else:
+        assert point.measured is not None
+        marker, colour = _MARKERS[point.measured]
+        on_line = point.measured in LINES and marker != "*"
+        size = {"*": 11, "o": 3}.get(marker, 4)
+        face = "white" if on_line else colour
+        ax.plot(x, y, marker, color=colour, mfc=face, ms=size, mew=0.8, zorder=3)
 
 
 def _phase_legend() -> list[Any]:
@@ -239,10 +146,69 @@ def _phase_legend() -> list[Any]:
         for verdict, (colour, label) in LINES.items()
     ]
     return [
-        *(Patch(facecolor=colour, label=label) for colour, label in AREAS.values()),
+        *(
+            Patch(facecolor=colour, ec="#777", lw=0.4, label=f"predicted: {label}")
+            for colour, label in AREAS.values()
+        ),
         *markers,
-        Line2D([], [], color="#8c2d22", marker="x", linestyle="", ms=4, label="measured unstable"),
-        Line2D([], [], color="#7a8ca0", marker="o", linestyle="", ms=4, label="measured stable"),
-        Line2D([], [], color=WRONG, marker="X", linestyle="", label="measured otherwise"),
+        Line2D(
+            [],
+            [],
+            color=_STABLE,
+            marker="o",
+            linestyle="",
+            ms=3,
+            label="measured: no feature learning",
+        ),
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="$3$",
+            linestyle="",
+            ms=5,
+            label="measured: unstable from $t = 3$",
+        ),
+        Line2D(
+            [],
+            [],
+            color=WRONG,
+            marker="X",
+            mec="black",
+            mew=0.5,
+            linestyle="",
+            label="measured otherwise than predicted",
+        ),
         Line2D([], [], color="#555555", linestyle=":", label="one rate, $c_a = c_b$"),
     ]
+
+
+# --- Slopes ---
+
+
+def approaching(curves: Sequence[Curve]) -> Figure:
+    """Slopes between neighbouring widths, and the limits that they approach."""
+    arguments.some("curves", curves)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+        axes = figure.subplots(1, len(curves), squeeze=False)[0]
+        for ax, curve in zip(axes, curves, strict=True):
+            slopes, halves = (np.array(v, float) for v in (curve.slopes, curve.half_widths))
+            ax.axhline(curve.limit, color="#d95f02", linewidth=1, linestyle="--")
+            ax.errorbar(
+                curve.log2_widths, slopes, yerr=halves, fmt="o-", color="#1f4e9c", ms=2, lw=0.8
+            )
+            ax.set_title(curve.label, fontsize=7.5)
+            first, last = curve.log2_widths[0], curve.log2_widths[-1]
+            ax.set_xscale("log", base=2)
+            ax.set(xlabel=r"$\log_2 n$ (logarithmic)", xlim=(0.8 * first, 1.25 * last))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda log2_n, _: f"{log2_n:g}"))
+            room = max(float(np.nanmax(np.abs(slopes - curve.limit))) * 1.3, 0.05)
+            ax.set_ylim(curve.limit - room, curve.limit + 0.3 * room)
+        axes[0].set_ylabel("slope between neighbouring widths\nwith 95 % intervals")
+        figure.suptitle(
+            "Scalar map: measured slopes (dots) arrive at the predicted exponent (dashed) once the "
+            "larger of two powers has won",
+            fontsize=8,
+        )
+    return figure

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from lora_theory import arguments
-from lora_theory.plots.style import STYLE, dense, draw_value, in_maths, legend_below, size_colours
+from lora_theory.plots.style import STYLE, WIDTH, draw_value, in_maths, legend_below, size_colours
 from lora_theory.stats.intervals import fewest_seeds, quantile_interval
 from lora_theory.stats.landscapes import Judge
 from lora_theory.stats.scaling import Place, Scaling, Sweep
@@ -56,29 +56,37 @@ def transfer_figure(families: Sequence[Carried], *, what: str) -> Figure:
     determined; of ρ the best cell. The bar upward is the interval of the loss there over seeds.
 
     Args:
-        families: a row each.
+        families: two rows each.
         what: the loss and its step.
     """
     arguments.some("families", families)
-    columns = len(LINES) + any(family.plane for family in families)
     with mpl.rc_context(STYLE):
-        size = (10.0, 0.9 + 2.1 * len(families))
-        figure = Figure(figsize=size, layout=dense())
-        axes = figure.subplots(len(families), columns + 1, squeeze=False)
-        for row, family in zip(axes, families, strict=True):
-            _transfer_row(row[:columns], family)
-            row[0].set_ylabel(f"{family.title}\n{what}")
-            _lost(row[columns], family)
-        titles = [title for _, title, _ in LINES] + [r"$\eta_A=\rho/n$, $\eta_B$ constant"]
-        for ax, title in zip(axes[0], [*titles[:columns], "lost by carrying"], strict=True):
-            ax.set_title(title, fontsize=7)
-        sizes = _size_handles("n", families[0].sweep.log2_widths)
-        legend_below(figure, sizes, ncols=4, where="left")
-        legend_below(figure, _rule_handles(families), ncols=3, where="right")
+        figure = Figure(figsize=(WIDTH, 0.8 + 3.8 * len(families)), layout="constrained")
+        grid = figure.add_gridspec(2 * len(families), len(LINES))
+        for k, family in enumerate(families):
+            row = [figure.add_subplot(grid[2 * k, column]) for column in range(len(LINES))]
+            row += [figure.add_subplot(grid[2 * k + 1, 0])] if family.plane else []
+            lost = figure.add_subplot(grid[2 * k + 1, len(row) - len(LINES) :])
+            _transfer_row(row, family)
+            _lost(lost, family)
+            titles = [title for _, title, _ in LINES] + [r"$\eta_A=\rho/n$, $\eta_B$ constant"]
+            for ax, title in zip(row, titles, strict=False):
+                ax.set_title(title, fontsize=7)
+            lost.set_title("lost by carrying the first width's rates", fontsize=7)
+            for ax in row[:: len(LINES)]:
+                ax.set_ylabel(f"{family.title}\n{what}")
+        sizes, rules = _size_handles("n", families[0].sweep.log2_widths), _rule_handles(families)
+        rows = max(-(-len(of) // 2) for of in (sizes, rules))
+        legend_below(figure, [*_filled(sizes, 2 * rows), *rules], ncols=4)
     return figure
 
 
-def _transfer_row(row: np.ndarray, family: Carried) -> None:
+def _filled(handles: list[Any], count: int) -> list[Any]:
+    """So many handles, the last ones empty: what follows begins a column."""
+    return handles + [Line2D([], [], ls="", label=" ") for _ in range(count - len(handles))]
+
+
+def _transfer_row(row: Sequence[Axes], family: Carried) -> None:
     octaves, judge = np.asarray(family.sweep.log2_widths, float), family.scaling.judge
     colours = size_colours(len(octaves))
     places = family.scaling.places["equal"]
@@ -91,7 +99,7 @@ def _transfer_row(row: np.ndarray, family: Carried) -> None:
     if len(row) > len(LINES):
         _plane_panel(row[-1], family, colours)
     starts = np.median(np.concatenate([land.start for land in family.sweep.lands]))
-    _loss_axes(row, _least(family.sweep, judge), float(starts))
+    _loss_axes(row, _least(family.sweep, judge), float(starts), len(LINES))
 
 
 def _least(sweep: Sweep, judge: Judge) -> float:
@@ -102,15 +110,16 @@ def _least(sweep: Sweep, judge: Judge) -> float:
     return float(values.min()) if values.size else 1.0
 
 
-def _loss_axes(row: Sequence[Axes] | np.ndarray, low: float, start: float) -> None:
-    """One logarithmic axis of losses, from the least to a little above the start."""
+def _loss_axes(row: Sequence[Axes] | np.ndarray, low: float, start: float, columns: int) -> None:
+    """One logarithmic axis of losses, from the least to a little above the start, at the left."""
     for ax in row:
         ax.set_yscale("log", base=2)
         ax.set_ylim(low / 2, start * 1.5)
         ax.axhline(start, color="#999999", linewidth=0.6, linestyle=":", zorder=0)
         ax.xaxis.set_major_locator(MultipleLocator(4))
-    for ax in row[1:]:
-        ax.set_yticklabels([])
+    for at, ax in enumerate(row):
+        if at % columns:
+            ax.set_yticklabels([])
 
 
 def _curve(ax: Axes, x: np.ndarray, losses: np.ndarray, judge: Judge, colour: Any) -> np.ndarray:
@@ -162,7 +171,7 @@ def _plane_panel(ax: Axes, family: Carried, colours: Sequence[Any]) -> None:
         _optimum(ax, x, land.losses[:, :, j], judge, None, 0.0, colour)
     ax.set_xlabel(r"$\log_2\,\rho=\log_2\,(n\,\eta_A)$", labelpad=1)
     words = rf"$\eta_B=2^{{{np.log2(lands[0].eta_b[j]):g}}}$"
-    ax.text(0.04, 0.04, words, transform=ax.transAxes, va="bottom", fontsize=6)
+    ax.text(0.04, 0.04, words, transform=ax.transAxes, va="bottom", fontsize=7)
 
 
 def _lost(ax: Axes, family: Carried) -> None:
@@ -245,7 +254,7 @@ def rank_figure(families: Sequence[Ranked], *, title: str, what: str) -> Figure:
     variances = list(dict.fromkeys(family.variance for family in families))
     with mpl.rc_context(STYLE):
         rows = len(variances) + 1
-        size = (2.4 * len(gammas) + 0.6, 0.9 + 1.9 * rows)
+        size = (min(2.4 * len(gammas) + 0.6, WIDTH), 0.9 + 2.0 * rows)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, len(gammas), squeeze=False)
         for family in families:
@@ -256,16 +265,16 @@ def rank_figure(families: Sequence[Ranked], *, title: str, what: str) -> Figure:
         starts = np.median(np.concatenate([a.start for f in families for a in f.sweep.lands]))
         low = min(_least(family.sweep, family.scaling.judge) for family in families)
         for i, variance in enumerate(variances):
-            _loss_axes(axes[i], low, float(starts))
+            _loss_axes(axes[i], low, float(starts), len(gammas))
             axes[i, 0].set_ylabel(f"{in_maths(variance)}\n{what}".strip())
             for ax in axes[i]:
                 ax.set_xlabel(r"$\log_2\,\eta$", labelpad=1)
         limits = [ax.get_ylim() for ax in axes[-1]]
         bottom, top = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
         for ax in axes[-1]:
-            ax.set_ylim(bottom, top + (0.35 + 0.3 * len(variances)) * (top - bottom))
+            ax.set_ylim(bottom, top + (0.35 + 0.55 * len(variances)) * (top - bottom))
             ax.set_xlabel(r"$\log_2\,r$", labelpad=1)
-            ax.legend(frameon=False, fontsize=5.5, loc="upper left")
+            ax.legend(frameon=False, loc="upper left", handlelength=1.2)
         axes[-1, 0].set_ylabel(r"$\log_2$ of the best shared rate")
         for ax, gamma in zip(axes[0], gammas, strict=True):
             ax.set_title(rf"multiplier $r^{{-\gamma}}$, $\gamma={gamma:g}$")
@@ -296,8 +305,9 @@ def _rank_law(ax: Axes, family: Ranked, colour: str, marker: str, aside: float) 
                 known=not place.open,
             )  # fmt: skip
     number = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]" if found.determined else ""
-    words = ", ".join(filter(None, (number or found.status, family.outcome))).replace("-", "−")
-    label = f"{in_maths(family.variance)}:\n{words}".removeprefix(":\n")  # As wide as a panel.
+    # Of two lines: as wide as a panel.
+    words = ", ".join(filter(None, (in_maths(family.variance), family.outcome)))
+    label = f"{words}\n{(number or found.status).replace('-', '−')}".strip()
     ax.plot([], [], marker, color=colour, ms=3.5, mfc=colour if number else "white", label=label)
     known = np.isfinite(y)
     if family.predicted is not None and known.any():

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lora_theory import arguments
-from lora_theory.plots.style import STYLE, size_colours
+from lora_theory.plots.style import STYLE, WIDTH, size_colours
 from lora_theory.stats.intervals import fewest_seeds, quantile, quantile_interval
 from lora_theory.stats.tuning import tuned
 
@@ -43,7 +43,7 @@ def tuning_figure(
     """
     arguments.some("ratios", ratios)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
         names = [control if ratio == 0 else f"{ratio:g}" for ratio in ratios]
         mesh = _map(left, scores, ratios, names)
@@ -70,7 +70,7 @@ def _map(ax: Axes, scores: np.ndarray, ratios: Sequence[float], names: Sequence[
         for k, value in enumerate(row):
             shade = "white" if value < 0.6 else "black"
             ax.text(k, i, f"{value:.2f}".lstrip("0"), color=shade, ha="center", va="center",
-                    fontsize=6)  # fmt: skip
+                    fontsize=7)  # fmt: skip
         if ratios[i] > 0:
             best = tuned(scores[:, i])
             dash = ":" if best.border else "-"
@@ -104,4 +104,4 @@ def _curves(
         if np.isfinite(found.low).all():
             ax.vlines(x, found.low, found.high, color=colour, linewidth=0.8)
     ax.set_ylim(0, 1.02)
-    ax.legend(frameon=False, fontsize=6.5, loc="upper left")
+    ax.legend(frameon=False, loc="upper left")

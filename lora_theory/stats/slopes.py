@@ -18,7 +18,7 @@ _LEFT_OUT = 0.05
 
 
 class Slope(NamedTuple):
-    """A measured exponent: the slope of log2 |v| against log2 n.
+    """A measured exponent: the slope of `log2 |v|` against log2 n.
 
     Attributes:
         value: the slope; NaN if it can not be had (see `note`).
@@ -45,7 +45,7 @@ class Slope(NamedTuple):
 
 
 def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean") -> Slope:
-    """Least-squares slope of log2 |v| against log2 n, with its standard error over seeds.
+    """Least-squares slope of `log2 |v|` against log2 n, with its standard error over seeds.
 
     Every seed has a slope of its own, so the error of their mean is their spread / √S, whatever
     the runs of one seed have in common and however much the spread depends on the width. The
@@ -53,7 +53,7 @@ def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean"
 
     Args:
         log2_widths: (W,) at least three.
-        logs: (W, S) log2 |v|, at least two seeds: −inf where v is exactly 0, inf where it
+        logs: (W, S) `log2 |v|`, at least two seeds: −inf where v is exactly 0, inf where it
             overflowed, NaN where it could not be measured.
         statistic: "mean" or "median" of the logarithms over seeds.
 
@@ -65,10 +65,7 @@ def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean"
     >>> str(fit(np.array([6.0, 7.0, 8.0]), np.full((3, 2), -np.inf)))
     'identically zero'
     """
-    if not (np.diff(log2_widths) > 0).all():
-        raise ValueError(f"widths: must ascend (got log2 n = {list(log2_widths)})")
-    if len(log2_widths) < 3:
-        raise ValueError(f"widths: a slope needs at least three (got {len(log2_widths)})")
+    _check_widths(log2_widths)
     if logs.shape[1] < 2:
         raise ValueError(f"seeds: an error needs at least two (got {logs.shape[1]})")
     if statistic not in ("mean", "median"):
@@ -76,17 +73,44 @@ def fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic = "mean"
     return _fit(log2_widths, logs, statistic)
 
 
+def _check_widths(log2_widths: np.ndarray) -> None:
+    if not (np.diff(log2_widths) > 0).all():
+        raise ValueError(f"widths: must ascend (got log2 n = {list(log2_widths)})")
+    if len(log2_widths) < 3:
+        raise ValueError(f"widths: a slope needs at least three (got {len(log2_widths)})")
+
+
 def successive_slope(log2_widths: np.ndarray, logs: np.ndarray) -> Slope:
     """The slope between two widths; of one seed, or where it can not be had, a note says why.
 
     Args:
         log2_widths: (2,) ascending.
-        logs: (2, S) log2 |v|.
+        logs: (2, S) `log2 |v|`.
 
     >>> successive_slope(np.array([6.0, 7.0]), np.zeros((2, 1))).note
     'one seed: no error'
     """
     return _fit(log2_widths, logs, "mean")
+
+
+def of_one_seed(log2_widths: np.ndarray, logs: np.ndarray) -> str:
+    """The slope of a single seed, which has no error, or why there is none, in words.
+
+    Args:
+        log2_widths: (W,) at least three.
+        logs: (W,) log2 |v|.
+
+    Raises:
+        ValueError: too few widths.
+
+    >>> widths = np.array([6.0, 7.0, 8.0])
+    >>> of_one_seed(widths, -widths), of_one_seed(widths, np.full(3, -np.inf))
+    ('-1.000', 'identically zero')
+    """
+    _check_widths(log2_widths)
+    if np.isfinite(logs).all():
+        return f"{slope_weights(log2_widths) @ logs:+.3f}"
+    return str(_fit(log2_widths, logs[:, None], "mean"))
 
 
 def slope_weights(log2_widths: np.ndarray) -> np.ndarray:

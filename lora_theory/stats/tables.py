@@ -14,7 +14,7 @@ import numpy as np
 
 from lora_theory import arguments
 from lora_theory.stats.equivalence import Comparison, compare
-from lora_theory.stats.slopes import Slope, Statistic, fit, successive_slope
+from lora_theory.stats.slopes import Slope, Statistic, fit, of_one_seed, successive_slope
 
 Predicted = Mapping[str, float | int | Sequence[float | int | None] | None]
 _WORDS = {"holds": "pass", "fails": "fail", "undecided": "undecided"}
@@ -22,12 +22,12 @@ _WORDS = {"holds": "pass", "fails": "fail", "undecided": "undecided"}
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """log2 |v| of every quantity v, width, seed and step.
+    """`log2 |v|` of every quantity v, width, seed and step.
 
     Attributes:
         log2_widths: (W,) log2 n, ascending.
         steps: (T,) the values of t.
-        logs: quantity -> (W, S, T) log2 |v|: −inf where v is exactly 0, inf where it overflowed,
+        logs: quantity -> (W, S, T) `log2 |v|`: −inf where v is exactly 0, inf where it overflowed,
             NaN where rounding hides it.
         predicted: quantity -> its exponent, at all steps or in a row one for each step: −inf for
             what is identically zero, None where nothing is predicted.
@@ -101,12 +101,13 @@ class Table:
         """Slopes ± standard errors: a line per quantity, a column per step.
 
         Beside each prediction stands pass (the interval lies within the margin of it), fail
-        (outside) or undecided.
+        (outside) or undecided. A single seed has slopes without errors, which decide nothing.
         """
         seeds = next(iter(self.logs.values())).shape[1]
         n = [f"2^{w:g}" for w in (self.log2_widths[0], self.log2_widths[-1])]
-        lines = [f"exponents in n = {n[0]} … {n[1]}, {seeds} seeds, ± standard error"]
-        if self._predictions:
+        spread = "1 seed: no error" if seeds == 1 else f"{seeds} seeds, ± standard error"
+        lines = [f"exponents in n = {n[0]} … {n[1]}, {spread}"]
+        if self._predictions and seeds > 1:
             lines.append(
                 f"pass: the {self.confidence:.0%} interval (Bonferroni over {self._predictions} "
                 f"predictions) lies within ±{self.margin:g} of the prediction; fail: outside"
@@ -121,12 +122,17 @@ class Table:
         return "\n".join(lines)
 
     def _cell(self, quantity: str, t: int, statistic: Statistic) -> str:
-        slope, exponent = self.slope(quantity, t, statistic), self._predicted(quantity, t)
-        compared = self.verdict(quantity, t, statistic)
-        if exponent is None or compared is None:
-            return str(slope)
+        exponent, logs = self._predicted(quantity, t), self._at(quantity, t)
+        if logs.shape[1] == 1:
+            slope, verdict = of_one_seed(self.log2_widths, logs[:, 0]), "undecided"
+        else:
+            slope = str(self.slope(quantity, t, statistic))
+            compared = self.verdict(quantity, t, statistic)
+            verdict = compared.verdict if compared is not None else ""
+        if exponent is None:
+            return slope
         wanted = "zero" if math.isinf(exponent) else f"{exponent:g}"
-        return f"{slope} ({wanted}: {_WORDS[compared.verdict]})"
+        return f"{slope} ({wanted}: {_WORDS[verdict]})"
 
     def _predicted(self, quantity: str, t: int) -> float | None:
         given = self.predicted.get(quantity)

@@ -197,7 +197,7 @@ class Rule:
 
     Attributes:
         name: in words.
-        run: (init, **rates) -> iterator of a `Step` per update, without end; the rates are powers.
+        run: `(init, **rates)` -> iterator of a `Step` per update, for ever; the rates are powers.
         exponents: the names of the unknown exponents, as ("c_a", "c_b").
         rates: exponents as powers -> the keyword arguments of `run`; called with a power of n
             of each unknown exponent.

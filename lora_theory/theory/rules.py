@@ -1,11 +1,13 @@
 """The update rules of the theory, each as the recursion of its sizes; see `exponents.Rule`.
 
-| rule | what it follows |
-|---|---|
-| `LINEAR_GD` | gradient descent on the linear toy (eq. 2; Propositions 1 and 2) |
-| `LAYER_SIGN` | sign or Adam updates of a LoRA layer (Theorem 1) |
-| `TWO_LAYER_GD`, `TWO_LAYER_SIGN` | the two-layer toy with both factors random (eq. 3) |
-| `RANK_SIGN`, `RANK_GD` | exponents of the rank r under a multiplier r^−γ |
+================================  ================================================================
+rule                              what it follows
+================================  ================================================================
+`LINEAR_GD`                       gradient descent on the linear toy (eq. 2; Propositions 1 and 2)
+`LAYER_SIGN`                      sign or Adam updates of a LoRA layer (Theorem 1)
+`TWO_LAYER_GD`, `TWO_LAYER_SIGN`  the two-layer toy with both factors random (eq. 3)
+`RANK_SIGN`, `RANK_GD`            exponents of the rank r under a multiplier r^−γ
+================================  ================================================================
 """
 
 from collections.abc import Iterator

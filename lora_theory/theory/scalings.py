@@ -137,11 +137,13 @@ def moves(model: str, update: str, init: Init) -> Moves | None:
 def rank_law(init: Init, gamma: float, rho: float) -> Fraction:
     """The exponent in r of the shared rate at which ΔZ_B does not depend on r (Adam or sign).
 
-    | init | B's variance | η* |
-    |---|---|---|
-    | Init[1] | 0 | n^−1/2 r^−(1 − γ)/2 |
-    | Init[2] | 1/r | n^−1 r^γ |
-    | Init[2] | 1 | n^−1 r^(γ − 1/2) |
+    =======  ============  ===================
+    init     B's variance  η*
+    =======  ============  ===================
+    Init[1]  0             n^−1/2 r^−(1 − γ)/2
+    Init[2]  1/r           n^−1 r^γ
+    Init[2]  1             n^−1 r^(γ − 1/2)
+    =======  ============  ===================
 
     Args:
         init: "A" or "B".

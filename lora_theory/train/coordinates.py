@@ -99,7 +99,7 @@ def coordinate_check(
         setup: (width, key) -> (model, x, y), traceable in the key. Models and tasks of this library
             take the key itself; what is drawn by hand takes `data_key(key)` or `model_key(key)`.
             All floating numbers are cast to `dtype`.
-        optimizer: (*rates) -> optax transformation, as `functools.partial(lora_plus, base=…)`.
+        optimizer: `(*rates)` -> optax transformation, as `functools.partial(lora_plus, base=…)`.
         rates: width -> its rates, as `lambda n: (0.5 / n, 0.5)`.
         widths: ascending integers; a slope needs three.
         seeds: how many, or which; seed i has the key `seed_key(i)` at every width.

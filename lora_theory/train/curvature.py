@@ -92,7 +92,7 @@ def curvature(
             the model are a block each.
         loss: "mse" or "all_pairs", or what `data.synthetic.objective` takes else.
         iterations: of Lanczos. By default the ends of the toy models are known to 1e-5 of the
-            block's largest |eigenvalue|; the residuals say it of a given case.
+            block's largest `|eigenvalue|`; the residuals say it of a given case.
         adam: steps of Adam at whose end the preconditioned Hessian is taken; None for H here.
         axis: where the features of x and Z are: 0 (samples are columns), or -1 (samples first).
 

@@ -1,6 +1,6 @@
 """Fine-tuning with `lora_plus`, as in anybody's training code: clip, AdamW, warmup and cosine.
 
-Mini-batches of token sequences; LoRA factors and head are trained, all else stays as it is.
+Mini-batches of token sequences; LoRA factors and head are trained, all else stays as it is::
 
     optimizer = lora_optimizer(model, 1e-2, 4.0, steps=300, warmup=30, clip=1.0)
     for tokens, answers in batches:

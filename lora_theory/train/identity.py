@@ -17,7 +17,7 @@ _ETA_A, _ETA_B = 0.01, 0.2
 
 
 def identity_gap(contributions: Sequence[str], seeds: int) -> float:
-    """max |Δf − Σ contributions| / |Δf| over seeds, with both factors random at the start.
+    """`max |Δf − Σ contributions| / |Δf|` over seeds, with both factors random at the start.
 
     Δf is what training does; the contributions are computed from the paper's formulas (section
     3.1): δ¹ = −η_a b² U ‖x‖², δ² = −η_b s² U, δ³ = η_a η_b U² b s ‖x‖², U = f − y, s = aᵀx.

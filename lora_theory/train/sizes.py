@@ -26,8 +26,8 @@ def sizes_of(
         x: the model's inputs.
 
     Returns:
-        quantity -> log2 |v|: −inf where v is exactly 0, inf where it is not finite, NaN where v is
-        a contribution to f as small as the rounding of f. Layers come with their path if there
+        quantity -> `log2 |v|`: −inf where v is exactly 0, inf where it is not finite, NaN where v
+        is a contribution to f as small as the rounding of f. Layers come with their path if there
         are several.
     """
     f = outputs(before, after, x)

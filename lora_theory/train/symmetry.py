@@ -2,12 +2,14 @@
 
 The product (α/(pq)) (qB) (pA) is that of before, the gradient of pA is 1/p of that of A, and so:
 
-| update | η_A | ε_A | decay of A |
-|---|---|---|---|
-| sign | p η_A | | |
-| Adam | p η_A | ε_A / p | |
-| AdamW (the decay times the rate) | p η_A | ε_A / p | decay_A / p |
-| gradient descent | p² η_A | | |
+================================  ======  =======  ===========
+update                            η_A     ε_A      decay of A
+================================  ======  =======  ===========
+sign                              p η_A
+Adam                              p η_A   ε_A / p
+AdamW (the decay times the rate)  p η_A   ε_A / p  decay_A / p
+gradient descent                  p² η_A
+================================  ======  =======  ===========
 
 and q in place of p for B. The trajectory f_t of both runs is the same bit for bit if p and q are
 powers of two and nothing under- or overflows (Adam squares its gradients, so 1/p² counts). With
@@ -92,7 +94,7 @@ def symmetry_gap(
     seeds: int = 4,
     double: bool = False,
 ) -> float:
-    """max |f' − f| / max |f|: how far α/(pq), p A, q B take the training of a toy from its own.
+    """`max |f' − f| / max |f|`: how far α/(pq), p A, q B take the training of a toy from its own.
 
     Args:
         model: "layer" (`LayerToy`) or "two_layer" (`TwoLayerToy`), of width 64 and rank 4.
@@ -102,7 +104,7 @@ def symmetry_gap(
         powers: how rates, ε and weight decays follow p and q.
         eps: Adam's ε of both groups.
         steps: T; f_0 … f_T are compared.
-        seeds: how many; max |f| is over the steps and samples of a seed.
+        seeds: how many; `max |f|` is over the steps and samples of a seed.
         double: in float64 instead of float32.
 
     Returns:

@@ -23,6 +23,32 @@ def test_the_benchmark_prints_and_saves_its_table(tmp_path, monkeypatch, capsys)
         assert cost > 0
     assert "PyTorch loop" in printed
     assert "batch policy, forced on the CPU, n = 8" in printed
+    assert "(one repeat)" in printed
+    assert report["times_the_engine"]["engine, n = 8"]["median"] == 1
+
+
+def bench_small(monkeypatch, tmp_path, load, seconds):
+    """The benchmark with a load and with seconds that are given."""
+    monkeypatch.setattr(bench, "load_average", lambda: load)
+
+    def measure(candidates, repeats):
+        return {c.name: seconds for c in candidates}, 1e9
+
+    monkeypatch.setattr(bench, "measure", measure)
+    arguments = [f"repeats={len(seconds)}", "cells=8", "steps=2", "widths=[8]", "fig2=false"]
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments, "points=4", f"out={tmp_path}"])
+    run_command("bench", BenchConfig, bench.bench)
+    return json.loads((tmp_path / "results/bench/bench.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("load", "seconds", "busy"),
+    [(0.1, [1.0, 1.1], False), (4.0, [1.0, 1.1], True), (0.1, [1.0, 2.0], True)],
+)
+def test_a_busy_machine_is_said_to_be(load, seconds, busy, tmp_path, monkeypatch, capsys):
+    report = bench_small(monkeypatch, tmp_path, load, seconds)
+    assert ("the machine was busy" in capsys.readouterr().out) == busy
+    assert report["load_average_before"] == load
 
 
 @pytest.mark.parametrize("bad", ["widths=[]", "widths=[2]", "repeats=0", "rate=0", "widths=[a]"])

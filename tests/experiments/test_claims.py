@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -15,15 +17,19 @@ from matplotlib.figure import Figure
 from experiments import registry
 from experiments.claims import experiment, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
-from experiments.claims.judge import Judge
+from experiments.claims.judge import Judge, in_words
 from experiments.lab.command_line import load, main
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
 from experiments.lab.work import Slab, Work
+from lora_theory.plots.differences import differences
+from lora_theory.stats.slopes import Slope
 from lora_theory.store.files import ResultsError
 from lora_theory.theory import claims as theory
+from lora_theory.theory.exponents import classify
 from lora_theory.theory.regions import lattice
+from lora_theory.theory.rules import LAYER_SIGN
 
 ROOT = Path(__file__).parents[2]
 # What the scalar map can check (it costs nothing), and claims of two models over widths; some of
@@ -54,6 +60,7 @@ OVERRIDES = [
 FIGURES = {
     f"{name}.{kind}" for name in ("fig1", "phase", "exponents", "slopes") for kind in ("png", "pdf")
 }
+PAGE = "claims.md"
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +123,61 @@ def test_smaller_set_holds_and_every_control_is_caught(reference):
 def test_it_writes_report_tables_and_figures_and_no_more(reference):
     out, _, stderr = reference
     assert stderr == ""
-    assert {p.name for p in (out / "figures").iterdir()} == FIGURES
+    assert {p.name for p in (out / "figures").iterdir()} == FIGURES | {PAGE}
     names = {p.name for p in (out / "results" / "claims").iterdir()}
-    assert names == {"claims.json", "claims.md"}
+    assert names == {"claims.json", PAGE}
+    page = (out / "figures" / PAGE).read_text()
+    assert (out / "results" / "claims" / PAGE).read_text() == page
+    assert re.findall(r"^\| `([\w-]+)` \|", page, re.M) == SMALL
+    assert "**14 claims: 13 hold, 1 fail, 0 undecided; 14 controls, all caught.**" in page
+    assert f"JAX {jax.__version__}" in page
+    assert str(ROOT) not in page
+    assert str(out) not in page
+
+
+@pytest.mark.slow
+def test_no_error_is_said_to_be_nothing(reference):
+    """Errors of the scalar map are small, not 0, and no seed is left without an interval."""
+    out, stdout, _ = reference
+    for text in (stdout, (out / "figures" / PAGE).read_text()):
+        assert "nan" not in text
+        assert not re.search(r"± 0\.0*(?![\d])", text)
+        assert "± less than 0.000001" in text
+
+
+@pytest.mark.slow
+def test_every_number_of_the_claims_is_drawn(reference):
+    """Measured less predicted, with the ends of its interval; what is exactly 0 is not."""
+    record = report_of(reference[0])
+    cfg = load("claims", ClaimsConfig, OVERRIDES)
+    (part,) = Claims().plan(cfg)
+    opened = Claims().open(part, cfg, reference[0] / "results" / "claims" / "claims.json")
+    drawn = report.numbers(opened)
+    with_numbers = [
+        claim["id"]
+        for claim in record["claims"]
+        if any(row["measured"] is not None for row in claim["found"]["rows"])
+    ]
+    assert list(dict.fromkeys(number.claim for number in drawn)) == with_numbers
+    (fails,) = (
+        n
+        for n in drawn
+        if n.claim == "two-layer-coordinates" and n.verdict == "fails" and not n.control
+    )
+    row = record["claims"][SMALL.index("two-layer-coordinates")]["found"]["rows"][1]
+    assert (fails.off, fails.low, fails.high) == (row["measured"], row["low"], row["high"])
+    assert fails.low < fails.off < fails.high < -fails.margin
+    shown = differences(drawn)
+    labels = {label.get_text() for ax in shown.axes for label in ax.get_yticklabels()}
+    assert labels == set(with_numbers)
+
+
+@pytest.mark.slow
+def test_the_last_slopes_have_arrived(reference):
+    for curve in report_of(reference[0])["slopes"]:
+        assert abs(curve["slopes"][0] - curve["limit"]) > 0.05  # They start elsewhere.
+        for slope in curve["slopes"][-3:]:
+            assert slope == pytest.approx(curve["limit"], abs=1e-4)
 
 
 @pytest.mark.slow
@@ -137,7 +196,8 @@ def test_the_report_says_what_was_measured(reference):
     assert row["seeds"] == 2000
     assert row["log2_sizes"] == [6.0, 8.0, 10.0]
     assert 0 < row["error"] < 0.05
-    assert row["half_width"] > 1.9 * row["error"]
+    assert row["low"] < row["measured"] - 1.9 * row["error"]
+    assert row["high"] > row["measured"] + 1.9 * row["error"]
     assert claims["two-layer-coordinates"]["reason"]
 
 
@@ -157,7 +217,7 @@ def test_drawing_again_measures_nothing_and_gives_the_same_bytes(reference, unme
     shutil.copytree(out / "results", tmp_path / "results")
     cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true"])
     conduct(Claims(), cfg, Folders(tmp_path / "results" / "claims", tmp_path / "figures"))
-    for name in FIGURES:
+    for name in FIGURES | {PAGE}:
         assert (tmp_path / "figures" / name).read_bytes() == (out / "figures" / name).read_bytes()
 
 
@@ -174,7 +234,7 @@ def test_a_contradicted_record_is_exit_status_1(
     record = report_of(tmp_path)
     judged = record["claims"][0][change]
     row = next(row for row in judged["rows"] if row["setting"] is not None)
-    row |= {"verdict": "undecided", "measured": None, "error": None, "half_width": None}
+    row |= {"verdict": "undecided", "measured": None, "error": None, "low": None, "high": None}
     row["badness"] = 1e8
     judged["verdict"] = "undecided"
     (folders.results / "claims.json").write_text(json.dumps(record))
@@ -239,7 +299,7 @@ def test_another_resolution_measures_nothing_and_draws_elsewhere(
     monkeypatch.setattr(report, "figures", lambda record: {name: Figure() for name in names})
     cfg = load("claims", ClaimsConfig, [*OVERRIDES, "replot=true", "dpi=50"])
     conduct(Claims(), cfg, Folders(reference[0] / "results" / "claims", tmp_path))
-    assert {p.name for p in tmp_path.iterdir()} == FIGURES
+    assert {p.name for p in tmp_path.iterdir()} == FIGURES | {PAGE}
 
 
 @pytest.mark.slow
@@ -377,6 +437,48 @@ def test_an_exact_symmetry_allows_no_rounding(p, gap, verdict):
     assert found.found.verdict == verdict
     assert found.control.verdict == verdict
     assert (found.found.worst.badness > 1) == (verdict == "fails")
+
+
+@pytest.mark.parametrize(
+    ("slope", "said"),
+    [
+        (Slope(-0.5, 0.0123, 9), "-0.500 ± 0.012"),
+        (Slope(0.5, 0.0002, 9), "+0.5000 ± 0.0002"),
+        (Slope(0.0, 3e-17, 9), "+0.000000 ± less than 0.000001"),
+        (Slope(np.nan, np.nan, 9, zero=True), "identically zero"),
+        (Slope(np.nan, np.nan, 1, note="one seed: no error"), "one seed: no error"),
+        (Slope(0.5, 0.01, 8, note="1 seeds left out"), "+0.500 ± 0.010 (1 seeds left out)"),
+    ],
+)
+def test_an_error_is_said_with_the_digits_it_needs(slope, said):
+    assert in_words(slope) == said
+
+
+@pytest.mark.parametrize(("init", "c"), [("A", Fraction(-1, 2)), ("B", Fraction(-1))])
+def test_the_best_shared_rate_is_stable_and_no_larger_one_is(init, c):
+    assert report.best_shared(init) == c
+    above = c + Fraction(1, 1000)
+    assert "unstable from" not in str(classify(LAYER_SIGN, init, {"c_a": c, "c_b": c}))
+    assert "unstable from" in str(classify(LAYER_SIGN, init, {"c_a": above, "c_b": above}))
+
+
+def test_figure_1_shows_what_the_recursions_give():
+    """One rate: Z_A grows or B does not learn; two: all is Θ(1), under either init."""
+    half, one = Fraction(1, 2), Fraction(1)
+    found = {(t.method, t.init): t for t in report.trainings()}
+    assert {key: t.verdict for key, t in found.items()} == {
+        ("LoRA", "A"): "efficient, but unstable inside",
+        ("LoRA", "B"): "A alone",
+        ("LoRA+", "A"): "efficient",
+        ("LoRA+", "B"): "efficient",
+    }
+    zeros = {name: Fraction(0) for name in ("delta1", "delta2", "Z_A")}
+    shared = {("LoRA", "A"): (-half, zeros | {"Z_A": half})}
+    shared |= {("LoRA", "B"): (-one, zeros | {"delta2": -one})}
+    for key, (rate, sizes) in shared.items():
+        assert found[key].sizes == {"eta_A": rate, "eta_B": rate} | sizes
+    for init in "AB":
+        assert found["LoRA+", init].sizes == {"eta_A": -one, "eta_B": 0} | zeros
 
 
 def test_every_setting_has_a_probe_and_every_probe_seeds_and_rates():

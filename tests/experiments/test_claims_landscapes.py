@@ -225,6 +225,12 @@ def test_a_claim_is_measured_and_shown(tiny, tmp_path, monkeypatch):
     )
     shown = (tmp_path / "results" / "claims.md").read_text()
     assert "edge, η_A = η_B at n^-1/2 predicted, undetermined (" in shown
+    assert "**undecided**, which contradicts the record" in shown
+    assert shown == (tmp_path / "figures" / "claims.md").read_text()
+    path = tmp_path / "results" / "claims.json"
+    path.write_text(path.read_text().replace('"margin": 0.25', '"margin": 0.26'))
+    with pytest.raises(ResultsError, match=r"of other claims \(.*: found: \(None"):
+        conduct(Claims(), tiny, Folders(tmp_path / "results", tmp_path / "figures"))
 
 
 @pytest.mark.parametrize(

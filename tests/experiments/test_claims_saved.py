@@ -113,7 +113,7 @@ def edited(record, place, value):
 
 FOUND, CONTROL = ("claims", 0, "found"), ("claims", 0, "control")
 ROW = (*FOUND, "rows", 0)
-POINT = ("phases", 1, "points", 7)
+POINT, UNSTABLE = ("phases", 1, "points", 7), ("phases", 1, "points", 13)
 CONTRADICTIONS = {
     "a verdict": ((*FOUND, "verdict"), "fails", "found: fails, where its rows give holds"),
     "a control": ((*CONTROL, "verdict"), "holds", "control: holds, where its rows give fails"),
@@ -122,11 +122,17 @@ CONTRADICTIONS = {
     "a number": ((*ROW, "measured"), 3.0, "f: holds, where its numbers give fails"),
     "no number": ((*ROW, "measured"), None, "f: holds, where its numbers give undecided"),
     "nothing": ((*ROW, "identically_zero"), True, "f: holds, where its numbers give fails"),
-    "an interval": ((*ROW, "half_width"), 1.0, "f: half its interval is not 1"),
+    "an interval": ((*ROW, "low"), 1.0, "f: its interval does not end at 1"),
+    "no interval": ((*ROW, "high"), None, "f: its interval does not end at nan"),
     "how far off": ((*ROW, "badness"), 0.5, "f: is not 0.5 margins off"),
     "seeds": ((*ROW, "seeds"), 1, "f: holds, of 1 seeds"),
     "many seeds": ((*ROW, "seeds"), 10**400, "f: holds, of 1000"),
-    "a point": ((*POINT, "agrees"), False, None),
+    "a point": ((*POINT, "agrees"), False, "measured, agrees: False"),
+    "another t": ((*UNSTABLE, "measured_t"), 9, "measured, agrees: True"),
+    "no t": ((*UNSTABLE, "measured_t"), None, "unstable from t = None"),
+    "an odd t": ((*UNSTABLE, "measured_t"), 10**400, "unstable from t = 1000"),
+    "t of a stable point": ((*POINT, "predicted_t"), 2, "from t = 2"),
+    "the machine": (("made",), "\x1b[2J", "made: signs that can not be printed"),
     "an undecided point": ((*POINT, "measured"), None, "measured, agrees: True"),
     "another point": ((*POINT, "predicted"), "efficient", "efficient predicted"),
     "an odd point": ((*POINT, "measured"), "odd", "odd at"),
@@ -144,9 +150,6 @@ def test_a_report_that_contradicts_itself_is_refused_in_words_and_left(kind, fol
     edited(data, place, value)
     path.write_text(json.dumps(data))
     before = path.read_bytes()
-    if said is None:  # Measured and predicted may be of one verdict, and of another t.
-        opened(path)
-        return
     with pytest.raises(ResultsError, match=r"claims\.json: contradicts itself \(") as refused:
         opened(path)
     assert said in str(refused.value)

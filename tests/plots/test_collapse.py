@@ -29,7 +29,13 @@ def moving(c, left=LEFT):
 
 
 def row(c, **options):
-    return collapse.collapse_figure([moving(c, **options)], what="loss").axes[:5]
+    """The four cuts, raw and scaled along η_A and along η_B, and the variance left."""
+    return panels(moving(c, **options))
+
+
+def panels(family):
+    axes = collapse.collapse_figure([family], what="loss").axes
+    return [axes[k] for k in (0, 1, 3, 4, 2)]
 
 
 def spread(ax):
@@ -50,7 +56,7 @@ def test_scaled_cuts_fall_on_one_another_and_raw_ones_do_not(c):
 
 def test_widths_whose_cut_leaves_the_grid_are_named():
     found = moving((-1.0, 0.0))._replace(scaled=(4.0, 0.0))
-    ax = collapse.collapse_figure([found], what="loss").axes[3]
+    ax = panels(found)[3]
     assert len(ax.lines) == 1
     assert "off the grid at n = 4, 64" in ax.texts[0].get_text()
 
@@ -72,8 +78,8 @@ def test_a_width_without_any_finite_loss_at_the_start_is_left_out():
     found = moving((-1.0, 0.0))
     lost = found.sweep.lands[2]._replace(start=np.full(4, np.inf))
     sweep = found.sweep._replace(lands=(*found.sweep.lands[:2], lost))
-    axes = collapse.collapse_figure([found._replace(sweep=sweep)], what="loss").axes[:4]
+    axes = panels(found._replace(sweep=sweep))[:4]
     assert [len(ax.lines) for ax in axes] == [2, 2, 2, 2]
     nothing = sweep._replace(lands=(lost,) * 3)
-    axes = collapse.collapse_figure([found._replace(sweep=nothing)], what="loss").axes[:4]
+    axes = panels(found._replace(sweep=nothing))[:4]
     assert [len(ax.lines) for ax in axes] == [0, 0, 0, 0]

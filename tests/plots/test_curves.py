@@ -10,6 +10,7 @@ from lora_theory.stats.landscapes import Cell, Judge
 
 STEPS = 20
 PAIRS = {"best pair": Cell(0, 0, 1e-2, 1e-1, 0.1, True)}
+PAIR_NAMES = ("best pair", "best equal pair")
 
 
 def data(seeds, diverged=0):
@@ -74,9 +75,88 @@ def test_the_zoom_shows_both_pairs_whichever_comes_first(order):
     )
     cells = [Cell(0, j, 1e-2, 10.0 ** (j - 1), 0.1, True) for j in (0, 1)][::order]
     figure = Figure()
-    pairs = dict(zip(("best pair", "best equal pair"), cells, strict=True))
+    pairs = dict(zip(PAIR_NAMES, cells, strict=True))
     draw_curves(figure.subfigures(1, 1), two, pairs, STEPS, Judge())
     ax = next(ax for ax in figure.subfigs[0].axes if ax.get_ylabel())
     low, high = ax.child_axes[0].get_ylim()
     median = 2 * np.exp(-0.1 * STEPS)
     assert low < median < 5 * median < high
+
+
+def spiked(peak, *, seeds=3, at=slice(1, 3), rows=slice(None), end=None):
+    """The same, with a peak after the start; with `end` the last tenth is that."""
+    found = data(seeds)
+    for name in ("train_loss", "test_loss"):
+        found[name].values[rows, 0, 0, at] = peak
+        if end is not None:
+            found[name].values[..., STEPS - STEPS // 10 :] = end
+    return found
+
+
+def noted(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_what_is_far_above_the_start_is_cut_off_and_said():
+    plain, _ = panels(data(3))
+    assert noted(plain[0]) == []
+    axes, _ = panels(spiked(3e18))
+    low, high = axes[0].get_ylim()
+    assert low < np.exp(-0.1 * STEPS)  # The least is in it,
+    assert 2.0 < high < 1e4  # as is the loss at t = 0, and a peak of 10^18 flattens neither.
+    assert noted(axes[0]) == ["cut off:\nmedian $10^{18}$"]
+
+
+def test_a_single_seed_that_is_cut_off_is_told_from_the_median():
+    axes, _ = panels(spiked(8e20, rows=slice(0, 1)))
+    assert noted(axes[0]) == ["cut off:\nseeds $10^{20}$"]
+
+
+def test_of_many_seeds_only_the_quantile_is_drawn_and_cut_off():
+    axes, _ = panels(spiked(8e20, rows=slice(0, 1), seeds=16))
+    assert noted(axes[0]) == []
+
+
+def zoom(ax):
+    return ax.child_axes[0]
+
+
+def test_the_zoom_leaves_out_what_the_panel_cuts_off():
+    found = data(3)
+    huge = np.full_like(found.test_loss.values, 1e18)
+    huge[..., 0] = found.test_loss.values[..., 0]
+    dims = ("seed", "eta_a", "eta_b", "step")
+    both = np.concatenate([found.test_loss.values, huge], axis=2)
+    two = xarray.Dataset(
+        {"train_loss": (dims, both), "test_loss": (dims, both)},
+        {"seed": found.seed, "eta_a": [1e-2], "eta_b": [1e-1, 1.0], "step": found.step},
+    )
+    figure = Figure()
+    pairs = dict(zip(PAIR_NAMES, (Cell(0, j, 1e-2, 1e-1, 0.1, True) for j in (0, 1)), strict=True))
+    draw_curves(figure.subfigures(1, 1), two, pairs, STEPS, Judge())
+    ax = next(ax for ax in figure.subfigs[0].axes if ax.get_ylabel())
+    assert ax.get_ylim()[1] < 1e4
+    assert zoom(ax).get_ylim()[1] < 1.0
+    assert zoom(ax).get_visible()
+
+
+def test_without_an_end_in_the_panel_there_is_no_zoom():
+    axes, _ = panels(spiked(1.0, end=1e18))
+    assert not zoom(axes[0]).get_visible()
+
+
+@pytest.mark.parametrize("seeds", [3, 20])
+@pytest.mark.parametrize("slow", [0.02, 0.3, 1.0])
+def test_the_zoom_covers_no_curve(seeds, slow):
+    """Whatever share of their way the curves still have to go under it."""
+    found = data(seeds)
+    for name in ("train_loss", "test_loss"):
+        found[name].values[:] = found[name].values ** slow
+    axes, _ = panels(found)
+    for ax in axes:
+        to_axes = ax.transData + ax.transAxes.inverted()
+        lines = [line for line in ax.lines if len(line.get_xdata()) > 1]
+        for line in lines:
+            points = to_axes.transform(line.get_xydata())
+            under = points[(points[:, 0] >= 0.42), 1]
+            assert (under < 0.56).all()

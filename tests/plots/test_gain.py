@@ -32,7 +32,7 @@ def test_gains_are_those_after_k_trials():
     found = {line.get_label(): line.get_ydata() for line in ax.lines}
     np.testing.assert_allclose(found["k = 1"], WIDTHS)
     np.testing.assert_allclose(found["k = 4"], 4 * WIDTHS)
-    np.testing.assert_allclose(found["k = 6, all of the line"], 6 * WIDTHS)
+    np.testing.assert_allclose(found["k = 6 (all)"], 6 * WIDTHS)
     assert "k = 16" not in found
 
 

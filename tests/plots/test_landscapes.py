@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import xarray
 from matplotlib.collections import LineCollection, PathCollection, QuadMesh
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
+from plots.readable import assert_readable
 
 from lora_theory.plots.landscapes import figure2, judges_figure
-from lora_theory.plots.maps import PAIRS, PUBLISHED, SET
+from lora_theory.plots.maps import DIVERGED, PAIRS, PUBLISHED, SET
 from lora_theory.plots.style import save
 from lora_theory.stats import landscapes, optima
 from lora_theory.stats.landscapes import JUDGES, Judge, landscape
@@ -159,8 +160,8 @@ def test_the_marks_are_where_they_should_be():
     for key, cell in zip(PAIRS, pairs_of(saved), strict=True):
         marks = [line for line in ax.lines if line.get_color() == PAIRS[key][0]]
         assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(cell.eta_a, cell.eta_b)]
-    (cross,) = [line for line in ax.lines if line.get_color() == PUBLISHED]
-    assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (1.29e-4, 2.78)
+    (ring,) = [line for line in ax.lines if line.get_color() == PUBLISHED]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (1.29e-4, 2.78)
     diagonal = next(line for line in ax.lines if line.get_linestyle() == "--")
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
 
@@ -192,7 +193,7 @@ def test_the_legend_of_the_judges_names_sets_only_where_there_are_some(seeds, sa
     figure = judges_figure(results(seeds=seeds), curve="test_loss", t=STEPS)
     words = [text.get_text() for text in figure.axes[5].get_legend().texts]
     assert any(word.startswith(said) for word in words)
-    assert ("the same of one rate" in words) == (seeds == 6)
+    assert ("the same for one rate" in words) == (seeds == 6)
 
 
 def test_the_cloud_shows_where_the_best_cell_jumps():
@@ -211,12 +212,12 @@ def test_the_cloud_shows_where_the_best_cell_jumps():
 
 
 def test_the_files_exist_and_are_not_blank(tmp_path):
-    png, pdf = save(drawn(), tmp_path / "fig2_mse", dpi=60)
+    png, pdf = save(drawn(), tmp_path / "fig2_mse", dpi=120)
     image = imread(png)[..., :3]
     assert image.shape[0] > 250
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
-    grey = np.array([0xC8 / 255] * 3, np.float32)
-    assert np.isclose(image, grey, atol=2e-3).all(axis=-1).mean() > 0.02  # The diverged corner.
+    face = np.array(to_rgb(DIVERGED["facecolor"]), np.float32)
+    assert np.isclose(image, face, atol=2e-3).all(axis=-1).mean() > 0.02  # Between the hatches.
     assert pdf.read_bytes().startswith(b"%PDF")
     assert pdf.stat().st_size > 5000
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fig2_mse.pdf", "fig2_mse.png"]
@@ -246,8 +247,29 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
 def test_odd_grids_are_drawn_without_warning(odd, tmp_path):
     both = figure2(odd, early=10, late=STEPS), judges_figure(odd, curve="test_loss", t=STEPS)
     for name, figure in zip(("figure2.png", "judges.png"), both, strict=True):
+        assert_readable(figure)
         figure.savefig(tmp_path / name, dpi=40)
         assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("seeds", [3, 20])
+@pytest.mark.parametrize("loss", ["mse", "all_pairs"])
+def test_the_figures_can_be_read_on_a_page(seeds, loss):
+    saved = results(points=19, seeds=seeds, loss=loss)
+    published = {"best": (1.29e-4, 2.78)}
+    assert_readable(figure2(saved, early=10, late=STEPS, published=published))
+    assert_readable(judges_figure(saved, curve="test_loss", t=STEPS))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [("gd", "full-batch gradient descent"), ("adam", "full-batch Adam"), ("mine", "mine")],
+)
+def test_the_title_names_the_optimizer_and_how_many_seeds(optimizer, said):
+    saved = results(points=2, seeds=1)
+    saved.attrs["config"] = json.dumps(CONFIG | {"optimizer": {"name": optimizer}})
+    title = figure2(saved, early=1, late=2).get_suptitle()
+    assert f", {said}; median of 1 seed; " in title
 
 
 @pytest.mark.parametrize(("early", "late"), [(0, 1), (1, 1), (10, 5), (40, 40)])

@@ -31,12 +31,16 @@ def drawn(found, judged=None):
     return ax, mesh, judged
 
 
-def test_the_mesh_is_the_judged_map_and_diverged_cells_have_their_colour():
+def test_the_mesh_is_the_judged_map_and_diverged_cells_are_hatched():
     ax, mesh, judged = drawn(land())
     values = mesh.get_array().reshape(7, 5).T
     np.testing.assert_array_equal(np.ma.getmaskarray(values), np.isinf(judged))
     np.testing.assert_array_equal(values[:3], judged[:3])
-    assert to_hex(mesh.cmap.get_bad()) == maps.DIVERGED
+    assert mesh.cmap.get_bad()[3] == 0  # What is under it is seen:
+    (under,) = ax.patches
+    assert under.get_hatch() == maps.DIVERGED["hatch"]
+    assert under.get_zorder() < mesh.get_zorder()
+    assert under.get_bbox().bounds == mesh.get_datalim(ax.transData).bounds
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
@@ -47,6 +51,18 @@ def test_contours_are_shares_of_seeds_that_diverge():
     (line,) = contours.allsegs[1]  # Half of the seeds: between the third and the fourth η_A.
     assert (ETA_A[2] < line[:, 0]).all()
     assert (line[:, 0] < ETA_A[3]).all()
+
+
+def test_the_legend_draws_contours_and_published_pairs_as_the_map_does():
+    ax, _, _ = drawn(land())
+    (contours,) = [c for c in ax.collections if isinstance(c, ContourSet)]
+    mark = maps.shares_mark()
+    assert to_hex(mark.get_color()) == to_hex(contours.get_edgecolor()[0]) == "#ffffff"
+    assert mark.get_path_effects() == contours.get_path_effects() != []
+    maps.draw_pairs(ax, {}, {"best": (1e-2, 1.0)})
+    ring, mark = ax.lines[-1], maps.published_mark()
+    for of in ("get_marker", "get_color", "get_markersize", "get_markerfacecolor"):
+        assert getattr(ring, of)() == getattr(mark, of)()
 
 
 def pieces(ax, colour):

@@ -52,7 +52,8 @@ def test_every_panel_is_the_judged_map_with_rates_of_zero_apart():
             np.testing.assert_array_equal(np.ma.getmaskarray(values), np.isinf(judged[1:, 1:].T))
             finite = np.isfinite(judged[1:, 1:].T)
             np.testing.assert_array_equal(values[finite], judged[1:, 1:].T[finite])
-            assert to_hex(main.cmap.get_bad()) == maps.DIVERGED
+            assert main.cmap.get_bad()[3] == 0  # What is under it is seen:
+            assert [under.get_hatch() for under in ax.patches] == [maps.DIVERGED["hatch"]] * 4
             first = main.get_coordinates()[0, 0]
             for apart in (corner, *strips):
                 assert (apart.get_coordinates()[-1, -1] < first - 0.4).any()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from plots.readable import assert_readable
 
 from lora_theory.plots import sizes
 from lora_theory.stats.landscapes import Landscape
@@ -89,3 +90,39 @@ def test_sizes_are_drawn_at_their_step_and_zeros_said():
     np.testing.assert_allclose(line(second, "Z_A").get_ydata(), WIDTHS)
     assert [len(ax.texts) for ax in (first, second)] == [1, 0]
     assert r"\Delta Z_A" in first.texts[0].get_text()
+
+
+def test_sizes_are_told_apart_without_their_colours():
+    assert len({(marker, dash) for _, _, marker, dash in sizes.SIZES.values()}) == len(sizes.SIZES)
+    tables = {
+        ("one rate", "Init[1]"): Table(
+            WIDTHS, np.array([1]), {name: np.ones((3, 2, 1)) for name in sizes.SIZES}
+        )
+    }
+    figure = sizes.coordinate_figure(tables)
+    drawn = {at.get_label(): at for at in figure.axes[0].lines}
+    for _, name, marker, dash in sizes.SIZES.values():
+        assert (drawn[name].get_marker(), drawn[name].get_linestyle()) == (marker, dash)
+    for mark in figure.legends[0].legend_handles:
+        name = mark.get_label().strip("$")
+        assert (mark.get_marker(), mark.get_linestyle()) == (
+            drawn[name].get_marker(),
+            drawn[name].get_linestyle(),
+        )
+
+
+def test_the_figures_can_be_read_on_a_page():
+    widths, steps = np.arange(6.0, 12), np.array([1, 2, 3])
+    logs = {
+        name: np.linspace(-12, 3, 6)[:, None, None] + np.zeros((6, 2, 3)) for name in sizes.SIZES
+    }
+    for name in ("dZ_A", "delta1", "delta3"):
+        logs[name][..., 0] = -np.inf
+    scalings = ("one rate n^−1/2", "one rate n^−1", "η_A ∝ 1/n, η_B constant")
+    tables = {
+        (scaling, init): Table(widths, steps, logs)
+        for scaling in scalings
+        for init in ("Init[1]", "Init[2]")
+    }
+    assert_readable(sizes.coordinate_figure(tables))
+    assert_readable(sizes.curvature_figure([curved(), curved("B")]))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from plots.readable import assert_readable
 
 from lora_theory.plots import style, transfer
 from lora_theory.stats.intervals import Interval
@@ -94,3 +95,29 @@ def test_best_rates_over_ranks_and_their_law():
     )
     (law,) = [line for line in axes[1, 0].lines if line.get_linestyle() == "--"]
     np.testing.assert_allclose(np.diff(law.get_ydata()), -0.5)
+
+
+def test_the_figures_can_be_read_on_a_page():
+    found = sweep()
+    fitted = scaling(found, resamples=4)
+    ranked = [
+        transfer.Ranked(gamma, variance, found, fitted, -0.5, "undecided")
+        for gamma in (0.0, 0.5, 1.0)
+        for variance in ("B's variance 1", "B's variance r^−1")
+    ]
+    title = "one shared rate, Adam, Init[2], n = 256"
+    assert_readable(transfer.rank_figure(ranked, title=title, what="test loss at t = 200"))
+    rules = ("one constant rate", "one rate n^−1/2", "one rate n^−1", "η_A ∝ 1/n, η_B constant")
+    two = [carried(**dict.fromkeys(rules, moves()))] * 2
+    assert_readable(transfer.transfer_figure(two, what="test loss at t = 200"))
+
+
+def test_what_is_said_of_a_law_has_no_empty_line():
+    found = sweep()
+    fitted = scaling(found, resamples=4)
+    for variance, outcome in (("", ""), ("B's variance 1", "holds")):
+        ranked = transfer.Ranked(0.0, variance, found, fitted, None, outcome)
+        legend = transfer.rank_figure([ranked], title="", what="loss").axes[-1].get_legend()
+        (label,) = [text.get_text() for text in legend.get_texts()]
+        assert all(line.strip() for line in label.split("\n"))
+        assert outcome in label

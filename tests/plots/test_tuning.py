@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from plots.readable import assert_readable
 
 from lora_theory.plots import tuning
 from lora_theory.stats.intervals import quantile_interval
@@ -63,3 +64,11 @@ def test_few_seeds_have_no_intervals():
     names = {"what": "accuracy", "control": "head alone", "title": "title"}
     figure = tuning.tuning_figure(SCORES[:3], RATES, RATIOS, **names)
     assert not figure.axes[1].collections
+
+
+def test_it_can_be_read_on_a_page():
+    scores = np.random.default_rng(0).random((24, 5, 9))
+    names = {"what": "accuracy", "control": "head alone", "title": "title"}
+    assert_readable(
+        tuning.tuning_figure(scores, range(-12, -3), [0.0, 1.0, 4.0, 16.0, 64.0], **names)
+    )

@@ -76,6 +76,21 @@ def test_verdicts_stand_beside_what_is_predicted(logs, predicted, word, row):
     assert found.verdict("B", 1) is None
 
 
+def test_one_seed_has_slopes_without_errors_that_decide_nothing():
+    logs = {"f": -WIDTHS[:, None, None], "B": ZERO[:, :1], "A": np.full((5, 1, 1), np.nan)}
+    found = Table(WIDTHS, np.array([1]), logs, {"f": -1.0}).summary()
+    head, _, f, b, a = found.splitlines()
+    assert head.endswith(", 1 seed: no error")
+    assert f.endswith(" -1.000 (-1: undecided)")
+    assert b.endswith(" identically zero")
+    assert a.endswith(" not measured (rounding)")
+    assert "±" not in found
+    assert "nan" not in found
+    short = Table(WIDTHS[:2], np.array([1]), {"f": np.ones((2, 1, 1))})
+    with pytest.raises(ValueError, match="widths: a slope needs at least three"):
+        short.summary()
+
+
 def test_where_nothing_is_predicted_nothing_is_judged():
     assert "pass" not in Table(WIDTHS, np.array([1]), {"f": known(-1, 0.01)}).summary()
 

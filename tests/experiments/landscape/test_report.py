@@ -132,3 +132,38 @@ def test_a_gain_is_judged_on_the_other_half():
 def test_seeds_that_are_no_range_are_not_shown_as_one():
     found = data(3).assign_coords(seed=[4, 9, 1])
     assert "3 seeds (chosen)" in said(found)[0]
+
+
+def small(seeds, scale):
+    """The same landscape with all losses so much smaller, and all seeds alike."""
+    found = data(seeds)
+    for name in ("train_loss", "test_loss"):
+        found[name] = found[name] * scale
+    return found
+
+
+def test_small_losses_keep_their_digits():
+    """Those of a model that learns its task to the last bit are not all 0.0000."""
+    tiny, plain = said(small(13, 1e-9)), said(data(13))
+    for found in (tiny, plain):
+        assert not any("0.0000" in text for text in found)
+    value = float(line(plain, "test  median ").split()[5])
+    assert float(line(tiny, "test  median ").split()[5]) == pytest.approx(1e-9 * value, rel=6e-3)
+    assert any("±" in text and "e-" in text.split("±")[1] for text in tiny)
+
+
+def test_huge_losses_are_no_row_of_digits():
+    assert "e+1" in line(said(small(3, 1e18)), "test  median ")
+
+
+def test_the_shares_of_runs_and_of_cells_that_diverged_are_told_apart():
+    """Of three seeds one diverges in a third of the cells: that decides the 75 % quantile alone."""
+    found = data(3, edge=9)
+    found["test_loss"].values[0, :3, :, 1] = np.nan
+    assert "11% of runs diverged" in said(found)[0]
+    assert "in 0% of cells the median is ∞" in said(found)[0]
+    assert "in 33% of cells the 75 % quantile is ∞" in said(found, Judge(0.75))[0]
+
+
+def test_one_seed_is_one_seed():
+    assert "1 seed (7);" in said(data(1, first=7))[0]

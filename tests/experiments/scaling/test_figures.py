@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
+from plots.readable import assert_readable
 
 from experiments.scaling import figures, verdicts
 from experiments.scaling.families import families
@@ -28,9 +29,9 @@ CFG = SimpleNamespace(decide=DECIDE, times=(5,))
 RATES = 2.0 ** np.arange(-9.0, 1)
 
 
-def measured(over="n", plane=True, curved=False):
+def measured(over="n", plane=True, curved=False, widths=(2, 4, 8)):
     """A basin around n η_A = 2^−1, η_B = 2^−3, fitted."""
-    sizes = {"n": [2, 4, 8], "r": [1]} if over == "n" else {"n": [4], "r": [1, 2, 4]}
+    sizes = {"n": list(widths), "r": [1]} if over == "n" else {"n": [4], "r": [1, 2, 4]}
     a, b = np.log2(RATES)[:, None], np.log2(RATES)
     noise = 1 + 0.01 * np.random.default_rng(0).random((6, 10, 10))
     last = [2 ** (0.2 * ((a + np.log2(n) + 1) ** 2 + (b + 3) ** 2)) * noise for n in sizes[over]]
@@ -42,7 +43,7 @@ def measured(over="n", plane=True, curved=False):
     shape = (1, 1, len(sizes["r"]), 1, 1, len(sizes["n"]), 6)
     stacked = ("optimizer", "init", "r", "gamma", "rho", "n", "seed")
     found["ran"] = (stacked, np.ones(shape, bool))
-    losses = np.stack([np.full((3, 6, 10, 10), 1e6), np.array(last)], axis=-1)
+    losses = np.stack([np.full((len(last), 6, 10, 10), 1e6), np.array(last)], axis=-1)
     losses = losses.reshape(*shape, 10, 10, 2)
     for curve in ("train_loss", "test_loss"):
         if plane:
@@ -74,6 +75,22 @@ PLANE = {"maps", "collapse", "gain", "transfer", "exponents"}
 def test_a_sweep_has_the_figures_of_what_it_varies(options, what):
     drawn = figures.of_sweep("basin", measured(**options), CFG, "width")
     assert set(drawn) == {f"width_basin_{name}" for name in what}
+
+
+SEVEN = {"curved": True, "widths": tuple(2**k for k in range(7))}
+
+
+@pytest.mark.parametrize("options", [SEVEN, {"plane": False}, {"over": "r", "plane": False}])
+def test_the_figures_can_be_read_on_a_page(options):
+    drawn = figures.of_sweep("basin", measured(**options), CFG, "width")
+    for name, figure in drawn.items():
+        if not name.endswith("exponents"):
+            assert_readable(figure)
+
+
+def test_figures_name_the_optimizer_as_papers_do():
+    drawn = figures.of_sweep("basin", measured(), CFG, "width")
+    assert "GD, both random" in drawn["width_basin_gain"].axes[0].get_ylabel()
 
 
 def test_marks_say_what_verdicts_say():

@@ -1,0 +1,63 @@
+"""How `make docs` builds the pages: README, docs/, the reports in figures/, and the API.
+
+The root of the sources is the repository's, so that a link reads the same here and in a checkout.
+No page loads anything from another host: MathJax and the theme's files are packed with the pages.
+"""
+
+import inspect
+import os
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+# The library is imported for its docstrings, never run.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+project = "lora-theory"
+author = copyright = "The lora-theory authors"
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+]
+root_doc = "docs/index"
+include_patterns = ["README.md", "CHANGELOG.md", "docs/**", "figures/*.md"]
+exclude_patterns = ["docs/_build"]
+
+myst_enable_extensions = ["dollarmath", "attrs_inline"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+
+# Docstrings write code and formulas in single backticks, and fields under "Attributes:".
+default_role = "code"
+suppress_warnings = ["ref.python"]  # A field's name in an annotation that two classes have.
+napoleon_use_ivar = True
+autodoc_default_options = {"members": True, "member-order": "bysource", "ignore-module-all": True}
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = "lora-theory"
+html_copy_source = False
+html_show_sphinx = False
+html_additional_pages = {"index": "redirect.html"}
+templates_path = ["_templates"]
+
+log = logging.getLogger(__name__)
+
+
+def _undocumented(app: Sphinx, what: str, name: str, member: Any, skip: bool, *rest: Any) -> None:
+    """A warning, and so an error of `make docs`, for a public function or class without words."""
+    public = not name.startswith("_") and (inspect.isroutine(member) or inspect.isclass(member))
+    ours = str(getattr(member, "__module__", "")).partition(".")[0] == "lora_theory"
+    if skip and public and ours and not inspect.getdoc(member):
+        log.warning("%s: a public name without a docstring", member.__qualname__)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", _undocumented)

@@ -1,0 +1,127 @@
+"""What claims measured, less what is predicted: a row a claim, by kinds of numbers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
+
+from lora_theory.plots.exponents import BAND, OUTCOMES
+from lora_theory.plots.records import DrawnExponent
+from lora_theory.plots.style import STYLE, WIDTH, draw_value
+
+# By kind of number: the title, and what the axis says.
+PANELS = {
+    "map": ("scalar map, any width", "measured − predicted exponent"),
+    "vectors": ("models in vectors", "measured − predicted exponent"),
+    "landscapes": (r"landscapes over $(\eta_A, \eta_B)$", "measured − predicted exponent"),
+    "carried": ("carried rates", r"$\log_2$ (loss / loss at tuned rates)"),
+}
+_COLUMNS = (("map", "landscapes", "carried"), ("vectors",))
+_CONTROL = ("x", "#8a8a8a", "its control: what fails")
+
+
+def differences(exponents: Sequence[DrawnExponent]) -> Figure:
+    """Every exponent of every claim, less what is predicted, and of its control, a row a claim.
+
+    Within the margin the axis is linear, beyond it logarithmic. A claim of which something has no
+    number has a star.
+    """
+    columns = [
+        found
+        for kinds in _COLUMNS
+        if (found := {k: mine for k in kinds if (mine := [e for e in exponents if e.kind == k])})
+    ]
+    with mpl.rc_context(STYLE):
+        rows = [[len({e.claim for e in mine}) for mine in found.values()] for found in columns]
+        tallest = max((sum(counts) + 3.6 * len(counts) for counts in rows), default=4)
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.145 * tallest), layout="constrained")
+        parts = figure.subfigures(1, max(len(columns), 1), squeeze=False)[0]
+        for part, found, counts in zip(parts, columns, rows, strict=False):
+            heights = {"height_ratios": [count + 0.6 for count in counts]}
+            axes = part.subplots(len(found), 1, squeeze=False, gridspec_kw=heights)[:, 0]
+            for ax, (kind, mine) in zip(axes, found.items(), strict=True):
+                _panel(ax, kind, mine)
+        if not columns:
+            figure.text(0.5, 0.6, "none of these claims speaks of an exponent", ha="center")
+        unknown = any(not np.isfinite(e.off) for e in exponents)
+        handles = _exponents_legend(unknown=unknown)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _panel(ax: Axes, kind: str, exponents: Sequence[DrawnExponent]) -> None:
+    """The numbers of one kind, whose margin they share, a row a claim."""
+    margin, one_sided = exponents[0].margin, kind == "carried"
+    claims = list(dict.fromkeys(exponent.claim for exponent in exponents))
+    ends = [abs(end) for e in exponents for end in (e.off, e.low, e.high) if np.isfinite(end)]
+    edge = max(1.6 * margin, 1.6 * max(ends, default=0))
+    ax.axvspan(-edge if one_sided else -margin, margin, color=BAND, lw=0, zorder=0)
+    ax.axvline(0, color="black", linewidth=0.7, zorder=1)
+    for y, claim in enumerate(claims):
+        _row(ax, y, [e for e in exponents if e.claim == claim])
+    title, label = PANELS[kind]
+    bound = f"at most {margin:g}" if one_sided else f"±{margin:g}"
+    ax.set(title=f"{title}: band {bound}", xlabel=label, ylim=(len(claims) - 0.4, -0.6))
+    # The band takes some three fifths of the axis, however far off the controls are.
+    beyond = np.log10(edge / margin)
+    ax.set_xscale("symlog", linthresh=margin, linscale=1.35 * beyond)
+    ax.set_xlim(-edge, edge)
+    outside = [t for t in (0.1, 1, 5) if 1.9 * margin < t < edge][-1:]
+    ticks = [margin / 2, margin, *outside]
+    ticks = [-t for t in reversed(ticks)] + [0, *ticks]
+    ax.set_xticks(ticks, [_tick(t) for t in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    unknown = {e.claim for e in exponents if not np.isfinite(e.off)}
+    ax.set_yticks(range(len(claims)), [c + " *" * (c in unknown) for c in claims])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", color="#eeeeee", linewidth=0.5)
+    ax.set_axisbelow(True)
+
+
+def _row(ax: Axes, y: int, exponents: Sequence[DrawnExponent]) -> None:
+    """One claim: its exponents one above the other, its control across them."""
+    known = [e for e in exponents if np.isfinite(e.off)]
+    mine = [e for e in known if not e.control]
+    worst = max(mine, key=lambda e: np.nanmax(np.abs([e.off, e.low, e.high])), default=None)
+    reach = min(0.1 * (len(mine) - 1), 0.3)
+    places = y + np.linspace(-reach, reach, len(mine))
+    for place, exponent in zip(places, mine, strict=False):
+        marker, colour, _ = OUTCOMES[exponent.verdict]
+        _bar(ax, exponent, float(place), marker, colour, 3.6 if exponent is worst else 2.0)
+    for exponent in known:
+        if exponent.control:
+            _bar(ax, exponent, float(y), *_CONTROL[:2], 3.6)
+
+
+def _bar(
+    ax: Axes, exponent: DrawnExponent, y: float, marker: str, colour: str, size: float
+) -> None:
+    ends = (exponent.low, exponent.high)
+    draw_value(ax, exponent.off, y, across=ends, colour=colour, marker=marker, size=size)
+
+
+def _tick(value: float) -> str:
+    """A number with its sign, as short as it can be.
+
+    >>> _tick(-0.02), _tick(0), _tick(1.5)
+    ('−.02', '0', '+1.5')
+    """
+    return f"{value:+g}".replace("0.", ".").replace("-", "−") if value else "0"
+
+
+def _exponents_legend(*, unknown: bool) -> list[Any]:
+    looks = [OUTCOMES[verdict] for verdict in ("holds", "fails", "undecided")]
+    marks = [
+        Line2D([], [], color=colour, marker=marker, lw=0.8, ms=3.6, label=label)
+        for marker, colour, label in (*looks, _CONTROL)
+    ]
+    band = Patch(facecolor=BAND, label="margin; the axis is linear within, logarithmic beyond")
+    small = Line2D([], [], color="#1f4e9c", marker="o", ms=2, lw=0, label="all but the furthest")
+    star = Line2D([], [], color="black", marker="$*$", ms=5, lw=0, label="some have no number")
+    return [*marks, small, band, *([star] if unknown else [])]

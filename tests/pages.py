@@ -1,0 +1,58 @@
+"""What is wrong with built HTML pages: links, anchors and images that lead nowhere, other hosts."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+
+class Page(NamedTuple):
+    """What a page is made of: where it leads, what it loads, and the anchors on it."""
+
+    links: list[str]
+    loaded: list[str]
+    anchors: set[str]
+
+
+class _Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.page = Page([], [], {""})
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.page.anchors.update(found[name] for name in ("id", "name") if found.get(name))
+        if tag == "a" and "href" in found:
+            self.page.links.append(found["href"])
+        elif tag == "link" and "stylesheet" in (found.get("rel") or ""):
+            self.page.loaded.append(found["href"])
+        elif found.get("src"):
+            self.page.loaded.append(found["src"])
+
+
+def read(path: Path) -> Page:
+    """The links, loaded files and anchors of a page."""
+    reader = _Reader()
+    reader.feed(path.read_text())
+    return reader.page
+
+
+def wrong(root: Path) -> list[str]:
+    """A line for everything on the pages below a folder that leads nowhere, or to another host."""
+    pages = {path.resolve(): read(path) for path in root.rglob("*.html")}
+    found = []
+    for path, page in pages.items():
+        here = path.relative_to(root.resolve())
+        for url in page.loaded:
+            if urlsplit(url).netloc:
+                found.append(f"{here}: loads from another host: {url}")
+        for url in page.links + page.loaded:
+            parts = urlsplit(url)
+            if parts.scheme or parts.netloc:
+                continue
+            to = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not to.is_file():
+                found.append(f"{here}: no such file: {url}")
+            elif to in pages and unquote(parts.fragment) not in pages[to].anchors:
+                found.append(f"{here}: no such anchor: {url}")
+    return found
