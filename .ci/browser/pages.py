@@ -33,7 +33,8 @@ LINKS = "() => [...document.querySelectorAll('a[href]')].map(one => one.href)"
 TOO_WIDE = """() => {
   const wide = [];
   for (let one = document.querySelector("h1"); one; one = one.parentElement) {
-    const scrolls = one === document.documentElement || getComputedStyle(one).overflowX !== "visible";
+    const { overflowX } = getComputedStyle(one);
+    const scrolls = one === document.documentElement || overflowX !== "visible";
     if (!scrolls || one.scrollWidth <= one.clientWidth) continue;
     const right = inner => inner.getBoundingClientRect().right;
     const most = [...one.querySelectorAll("*")].reduce((a, b) => right(a) >= right(b) ? a : b);
