@@ -89,8 +89,10 @@ check: docs ## Linter, formatter, type checker, who may import whom, docs (1 min
 	$(RUN) mypy
 	$(BIN)/lint-imports --no-logo
 
+# What failed is removed: the next build would read only what has changed, and not say it again.
 docs: $(READY) ## Build the docs, broken links being errors: docs/_build/html (half a minute)
-	$(RUN) sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
+	$(RUN) sphinx --quiet --fail-on-warning --keep-going -c docs . docs/_build/html \
+	  || { rm -rf docs/_build; exit 1; }
 
 bench: $(READY) ## Speed and memory of the engine against plain implementations (3 minutes)
 	$(RUN) experiments.bench

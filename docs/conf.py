@@ -51,14 +51,20 @@ templates_path = ["_templates"]
 log = logging.getLogger(__name__)
 
 
-def _undocumented(app: Sphinx, what: str, name: str, member: Any, skip: bool, *rest: Any) -> None:
-    """A warning, and so an error of `make docs`, for a public function or class without words."""
+def _member(app: Sphinx, what: str, name: str, member: Any, skip: bool, *rest: Any) -> bool | None:
+    """Leave out what Python says of tuples' fields, which "Attributes:" describes.
+
+    A public function or class without words is a warning, and so an error of `make docs`.
+    """
+    if (inspect.getdoc(member) or "").startswith("Alias for field number"):
+        return True
     public = not name.startswith("_") and (inspect.isroutine(member) or inspect.isclass(member))
     ours = str(getattr(member, "__module__", "")).partition(".")[0] == "lora_theory"
     if skip and public and ours and not inspect.getdoc(member):
         log.warning("%s: a public name without a docstring", member.__qualname__)
+    return None
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    app.connect("autodoc-skip-member", _undocumented)
+    app.connect("autodoc-skip-member", _member)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from lora_theory.plots.maps import PAIRS, Pairs, counted
 from lora_theory.stats import landscapes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 NAMES = {"train_loss": "train", "test_loss": "test"}
-_INSET = (0.42, 0.56, 0.36, 0.41)  # The zoom, in parts of a panel.
+_INSET = (0.42, 0.56, 0.34, 0.41)  # The zoom, in parts of a panel.
 _FREE = 0.46  # Curves under the zoom reach so far up, no further: there are its labels.
 _NO_END = 1e30  # Where a band is drawn to that has no upper end.
 _SINGLE_SEEDS = 15  # Curves of more seeds would only be a smear.
@@ -47,6 +48,8 @@ def _curve_panel(
     inset = ax.inset_axes(_INSET)
     inset.yaxis.tick_right()
     inset.tick_params(labelsize=7, pad=2)
+    inset.yaxis.set_major_locator(MaxNLocator(4))
+    inset.yaxis.set_major_formatter(lambda x, _: f"{x:.3g}")  # No common power above the panel.
     start = late - max(late // 10, 1)
     steps, handles, drawn = data.step.values[: late + 1], [], []
     for key, cell in pairs.items():

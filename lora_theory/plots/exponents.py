@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MaxNLocator
 
-from lora_theory.plots.style import STYLE, in_maths, legend_below
+from lora_theory.plots.style import STYLE, WIDTH, in_maths, legend_below
 
 OUTCOMES = {
     "holds": ("o", "#1f4e9c", "holds"),
@@ -23,7 +23,7 @@ OUTCOMES = {
     "": ("o", "#777777", "nothing decided"),
 }
 PREDICTED, BAND = "#1a7a2e", "#cfe6d3"
-_ROW = 0.122  # Inches a row.
+_ROW = 0.128  # Inches a row of 7 points.
 _REACH = 2.2  # Exponents beyond are not drawn: nothing scales like that.
 
 
@@ -76,22 +76,20 @@ def forest(panels: Mapping[str, Sequence[Exponents]], *, over: str) -> Figure:
     """
     rows = _rows(panels)
     with mpl.rc_context(STYLE):
-        height = 1.3 + _ROW * (len(rows) + 0.6 * len({name for name, _ in rows}))
-        width = min(3.4 + 3.0 * len(panels), 10.0)
-        figure = Figure(figsize=(width, height), layout="constrained")
+        height = 1.5 + _ROW * (len(rows) + 0.6 * len({name for name, _ in rows}))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots(1, max(len(panels), 1), sharey=True, squeeze=False)[0]
         for ax, (title, groups) in zip(axes, panels.items(), strict=False):
             for group in groups:
                 _group(ax, group, rows)
             low, high = _reach(panels)
             ax.set(title=title, xlim=(low, high), xlabel=f"exponent in ${over}$")
-            ax.xaxis.set_major_locator(MultipleLocator(0.5 if high - low > 1.5 else 0.1))
+            ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             ax.grid(axis="x", color="#eeeeee", linewidth=0.6)
             ax.set_axisbelow(True)
             ax.tick_params(axis="y", length=0)
         _labels(axes[0], rows)
-        ncols = 7 if len(panels) > 1 else 4
-        legend_below(figure, _forest_legend(), ncols=ncols)
+        legend_below(figure, _forest_legend(), ncols=4)
     return figure
 
 
@@ -135,7 +133,7 @@ def _mark(ax: Axes, mark: Mark, y: float) -> None:
     if not np.isfinite(mark.value):
         ax.text(
             0.98, y, mark.note, transform=ax.get_yaxis_transform(), ha="right", va="center",
-            fontsize=5.5, color="#777777", style="italic",
+            fontsize=7, color="#777777", style="italic",
         )  # fmt: skip
         return
     size = 2.8 + 2.2 * mark.primary
@@ -153,13 +151,13 @@ def _labels(ax: Axes, rows: Mapping[tuple[str, str], float]) -> None:
     names: dict[str, list[float]] = {}
     for (name, _), y in rows.items():
         names.setdefault(name, []).append(y)
-    ax.set_yticks(list(rows.values()), [where for _, where in rows], fontsize=5.5)
+    ax.set_yticks(list(rows.values()), [where for _, where in rows], fontsize=7)
     heights = list(rows.values()) or [0.0]
     ax.set_ylim(min(heights) - 0.8, max(heights) + 0.8)
     longest = max((len(where) for _, where in rows), default=0)
     for name, at in names.items():
         ax.annotate(
-            in_maths(name), (0, float(np.mean(at))), (-8 - 2.95 * longest, 0), ha="right",
+            in_maths(name), (0, float(np.mean(at))), (-8 - 3.6 * longest, 0), ha="right",
             va="center", xycoords=ax.get_yaxis_transform(), textcoords="offset points", fontsize=7,
             fontweight="bold", annotation_clip=False,
         )  # fmt: skip

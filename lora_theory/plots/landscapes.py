@@ -30,6 +30,7 @@ from lora_theory.plots.maps import (
     draw_pairs,
     draw_set,
     log_axes,
+    loss_ticks,
     pair_marks,
     published_mark,
     shares_mark,
@@ -135,14 +136,7 @@ def _map_column(
         ax.set_title(f"{NAMES[name]} loss, t = {t}")
     bar = maps.colorbar(mesh, ax=list(axes), location="bottom", aspect=30, pad=0.02)
     bar.set_label(f"loss, capped at {norm.vmax:.2g}")
-    bar.ax.xaxis.set_major_locator(LogLocator(subs=_ticks(norm.vmax / norm.vmin)))  # type: ignore[operator]
-    bar.ax.xaxis.set_major_formatter("{x:g}")
-    bar.ax.xaxis.set_minor_locator(NullLocator())
-
-
-def _ticks(ratio: float) -> tuple[int, ...]:
-    """Ticks in each decade of a colour bar that spans this ratio, as many as have room."""
-    return (1, 2, 5) if ratio < 50 else (1, 3) if ratio < 300 else (1,)
+    loss_ticks(bar.ax.xaxis, float(norm.vmax or 1.0) / float(norm.vmin or 1.0))
 
 
 def _map_legend(data: "Dataset", judge: Judge, published: Rates) -> list[Any]:

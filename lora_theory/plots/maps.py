@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullLocator
 
 from lora_theory import arguments
 from lora_theory.stats import landscapes, optima
@@ -103,6 +103,18 @@ def log_axes(ax: Axes, land: Landscape) -> None:
         axis.set_minor_locator(NullLocator())
     low, high = max(edges_a[0], edges_b[0]), min(edges_a[-1], edges_b[-1])
     ax.plot([low, high], [low, high], "--", color=DIAGONAL, linewidth=1.0)
+
+
+def loss_ticks(axis: Any, ratio: float) -> None:
+    """Ticks of a colour bar that spans this ratio of losses, as many as have room."""
+    if ratio < 1e4:
+        subs = (1, 2, 5) if ratio < 50 else (1, 3) if ratio < 300 else (1,)
+        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_formatter("{x:g}")
+    else:
+        axis.set_major_locator(LogLocator(numticks=5))
+        axis.set_major_formatter(LogFormatterMathtext())
+    axis.set_minor_locator(NullLocator())
 
 
 def draw_set(ax: Axes, land: Landscape, judge: Judge) -> None:

@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from lora_theory import arguments
 from lora_theory.plots.maps import (
@@ -27,6 +27,7 @@ from lora_theory.plots.maps import (
     counted,
     draw_mesh,
     draw_outline,
+    loss_ticks,
 )
 from lora_theory.plots.style import STYLE, WIDTH, dense, draw_value, legend_below
 from lora_theory.stats.collapse import Collapse
@@ -85,11 +86,7 @@ def maps_over_widths(families: Sequence[Moving], *, what: str, diverged: str) ->
                 mesh = _map_row(row, family, maps, norm, c)
         bar = figure.colorbar(mesh, ax=axes, location="right", aspect=40, pad=0.01, shrink=0.8)
         bar.set_label(f"{what}, capped at its start {norm.vmax:.2g}")
-        ratio = float(norm.vmax or 1) / float(norm.vmin or 1)
-        subs = (1, 2, 5) if ratio < 50 else (1,)
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=subs))
-        bar.ax.yaxis.set_major_formatter("{x:g}")
-        bar.ax.yaxis.set_minor_locator(NullLocator())
+        loss_ticks(bar.ax.yaxis, float(norm.vmax or 1) / float(norm.vmin or 1))
         handles = _map_legend(diverged)
         legend_below(figure, handles, ncols=3)
     return figure

@@ -30,9 +30,6 @@ STYLE: Any = {
     "pdf.fonttype": 42,
 }
 WIDTH = 7.0  # Inches: of a figure on a page, at which no text is below 7 points.
-
-
-WIDTH = 7.0  # Inches: as wide as a page, where no text of such a figure shrinks.
 _GREEK = {"η": r"\eta", "λ": r"\lambda"}
 
 

@@ -98,7 +98,7 @@ def of_one_seed(log2_widths: np.ndarray, logs: np.ndarray) -> str:
 
     Args:
         log2_widths: (W,) at least three.
-        logs: (W,) log2 |v|.
+        logs: (W,) `log2 |v|`.
 
     Raises:
         ValueError: too few widths.

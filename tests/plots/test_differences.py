@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from printed import smallest_text
+from plots.readable import assert_readable
 
 from lora_theory.plots.differences import PANELS, differences
 from lora_theory.plots.exponents import OUTCOMES
@@ -138,4 +138,4 @@ def test_no_exponents_no_panels():
 def test_all_text_can_be_read_on_paper():
     names = ("two-layer-coordinates", "rank-init2-unit-law")
     numbers = [number(claim, kind) for kind in MARGINS for claim in names]
-    assert smallest_text(differences(numbers)) >= 7
+    assert_readable(differences(numbers))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from plots.readable import assert_readable
 
 from lora_theory.plots import exponents
 from lora_theory.plots.exponents import Exponents, Mark
@@ -64,3 +65,12 @@ def test_rows_are_shared_by_panels():
     ]
     assert heights == [[0.0], [-1.0]]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["x", "y"]
+
+
+def test_the_figure_can_be_read_on_a_page():
+    wheres = ["test, t = 200, 75 % quantile", "train, t = 200, 75 % quantile", "64 → 128"]
+    groups = [
+        Exponents(name, -1.0, 0.1, tuple(Mark(where, 0.0, -0.1, 0.1) for where in wheres))
+        for name in ("collapse c_a + c_b, pairs", "λ*")
+    ]
+    assert_readable(exponents.forest({"Adam, Init[1]": groups, "Adam, Init[2]": groups}, over="n"))

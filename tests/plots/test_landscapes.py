@@ -261,6 +261,18 @@ def test_the_figures_can_be_read_on_a_page(seeds, loss):
     assert_readable(judges_figure(saved, curve="test_loss", t=STEPS))
 
 
+def test_losses_over_many_decades_can_be_read():
+    """As of a model that learns its task to the last bit."""
+    saved = results(points=8, seeds=1, diverged=False)
+    for name in ("train_loss", "test_loss"):
+        saved[name].values[:] = np.maximum(saved[name].values ** 9, 3e-14)
+    figure = figure2(saved, early=10, late=STEPS)
+    assert_readable(figure)
+    insets = [child for ax in figure.subfigs[1].axes for child in ax.child_axes]
+    assert insets
+    assert all(not inset.yaxis.get_offset_text().get_text() for inset in insets)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "said"),
     [("gd", "full-batch gradient descent"), ("adam", "full-batch Adam"), ("mine", "mine")],

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from printed import smallest_text
+from plots.readable import assert_readable
 
 from lora_theory.plots.records import DrawnTraining
 from lora_theory.plots.schematic import schematic
@@ -57,7 +57,7 @@ def test_the_verdict_stands_below_its_column():
 
 def test_all_text_can_be_read_on_paper_and_same_figure_same_bytes(tmp_path):
     columns = [training(), training(), training("LoRA+", (-1, 0)), training("LoRA+", (-1, 0))]
-    assert smallest_text(schematic(columns)) >= 7
+    assert_readable(schematic(columns))
     first, again = (
         [path.read_bytes() for path in save(schematic(columns), tmp_path / name, dpi=40)]
         for name in "ab"

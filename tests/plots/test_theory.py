@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from printed import smallest_text
+from plots.readable import assert_readable
 
 from lora_theory.plots import theory
 from lora_theory.plots.records import Curve, DrawnDiagram, DrawnPoint
@@ -91,7 +91,7 @@ def figures():
 
 @pytest.mark.parametrize("name", ["phase", "slopes"])
 def test_all_text_can_be_read_on_paper(name):
-    assert smallest_text(figures()[name]) >= 7
+    assert_readable(figures()[name])
 
 
 def test_same_figure_same_bytes(tmp_path):
