@@ -42,6 +42,8 @@ autodoc_preserve_defaults = True
 maximum_signature_line_length = 88
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = "lora-theory"
 html_copy_source = False
 html_show_sphinx = False
