@@ -28,7 +28,7 @@ WHO = -c 'import sys; print(sys.base_prefix, *sys.version_info[:3]); sys.exit(sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test test-slow check docs bench notebooks lock clean FORCE
+.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test test-slow check docs bench notebooks rendered lock clean FORCE
 
 help: ## List the targets, with minutes of two x86-64 cores
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -100,6 +100,9 @@ bench: $(READY) ## Speed and memory of the engine against plain implementations 
 notebooks: $(READY) ## Open the notebooks
 	$(PIP) -c constraints.txt -e '.[experiments,notebooks]'
 	$(RUN) jupyterlab notebooks
+
+rendered: $(READY) ## The notebooks with their outputs, for the web: docs/notebooks (1 minute)
+	JAX_PLATFORMS=cpu $(RUN) notebooks.render
 
 lock: $(READY) ## Renew constraints.txt from pyproject.toml
 	$(PIP) uv

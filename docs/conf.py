@@ -31,6 +31,7 @@ exclude_patterns = ["docs/_build"]
 myst_enable_extensions = ["dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # Tables of notebooks too.
 
 # Docstrings write code and formulas in single backticks, and fields under "Attributes:".
 default_role = "code"
@@ -41,6 +42,8 @@ autodoc_preserve_defaults = True
 maximum_signature_line_length = 88
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = "lora-theory"
 html_copy_source = False
 html_show_sphinx = False

@@ -48,7 +48,8 @@ def small(tmp_path):
     """Docs of one page, with our configuration."""
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "docs/conf.py", tmp_path / "docs")
-    shutil.copytree(ROOT / "docs/_templates", tmp_path / "docs/_templates")
+    for folder in ("_static", "_templates"):
+        shutil.copytree(ROOT / "docs" / folder, tmp_path / "docs" / folder)
     (tmp_path / "README.md").write_text("# Front\n")
     (tmp_path / "docs/index.md").write_text("# Contents\n\n```{toctree}\n../README\n```\n")
     return tmp_path
