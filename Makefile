@@ -83,11 +83,12 @@ test: check ## All of `check`, tests and doctests (6 minutes)
 test-slow: $(READY) ## The tests of whole commands, notebooks and examples (5 minutes)
 	$(RUN) pytest -n auto --dist worksteal -m slow
 
-check: docs ## Linter, formatter, type checker, who may import whom, docs (1 minute)
+check: $(READY) ## Linter, formatter, type checker, who may import whom, docs (1 minute)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory docs
 
 # What failed is removed: the next build would read only what has changed, and not say it again.
 docs: $(READY) ## Build the docs, broken links being errors: docs/_build/html (half a minute)

@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.ext import autosummary
 from sphinx.util import logging
 
 # The library is imported for its docstrings, never run.
@@ -36,14 +37,16 @@ nb_render_markdown_format = "myst"  # Tables of notebooks too.
 # Docstrings write code and formulas in single backticks, and fields under "Attributes:".
 default_role = "code"
 suppress_warnings = ["ref.python"]  # A field's name in an annotation that two classes have.
-napoleon_use_ivar = True
 autodoc_default_options = {"members": True, "member-order": "bysource", "ignore-module-all": True}
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
 autodoc_preserve_defaults = True
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("eq.", "Def.")  # No sentence ends there.
 maximum_signature_line_length = 88
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["narrow.css"]
+html_css_files = ["pages.css"]
 html_title = "lora-theory"
 html_copy_source = False
 html_show_sphinx = False

@@ -1,6 +1,6 @@
 """What experiments can name: models, tasks, losses, optimizers, and how claims probe a model.
 
-A new one is a line here and a file with the thing itself (docs/experiments.md). What stands in
+A new one is a line here and a file with the thing itself (docs/extending.md). What stands in
 strings is loaded when it is used, so that `--help` starts no JAX.
 """
 

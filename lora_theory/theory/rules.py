@@ -153,14 +153,20 @@ def _rank_rates(c: Unknown, e: Unknown, gamma: Unknown) -> dict[str, Power]:
 
 
 _TWO_RATES = (("c_a", "c_b"), width_rates("eta_a", "eta_b"))
+#: Gradient descent on the linear toy (eq. 2; Propositions 1 and 2).
 LINEAR_GD = Rule("gradient descent on the linear toy", _linear_gd, *_TWO_RATES, ("A", "B"))
+#: Sign or Adam updates of a LoRA layer (Theorem 1).
 LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, ("A", "B"))
+#: Gradient descent on the two-layer toy with both factors random (eq. 3).
 TWO_LAYER_GD = Rule("gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, ("both",))
+#: Sign updates of the two-layer toy with both factors random (eq. 3).
 TWO_LAYER_SIGN = Rule("sign updates of the two-layer toy", _two_layer_sign, *_TWO_RATES, ("both",))
 _RANK = (("c", "e", "gamma"), _rank_rates)
+#: Exponents of the rank r under a multiplier r^−γ: sign or Adam updates, one rate.
 RANK_SIGN = Rule(
     "sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B", "B, variance 1/r")
 )
+#: Exponents of the rank r under a multiplier r^−γ: gradient descent of B.
 RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, ("A",))
 
 # Which rule belongs to a setting, by model and update.
