@@ -25,7 +25,7 @@ _PENALTIES = (1.0, 10.0)  # What a diverged run counts on held-out seeds, in los
 _EDGES = (("A", "η_A, at the least η_B"), ("B", "η_B, at the least η_A"), ("equal", "one rate"))
 _FLAT = 0.05
 _CAREFUL = Judge(0.75)
-_FEWEST = f"{fewest_seeds(0.5)} (a 75 % quantile {fewest_seeds(_CAREFUL.quantile)})"
+_FEWEST = f"{fewest_seeds(0.5)} seeds, and {fewest_seeds(_CAREFUL.quantile)} by a 75 % quantile"
 
 
 class Published(NamedTuple):
@@ -89,7 +89,7 @@ def _head(data: "Dataset", curve: str, t: int, judge: Judge) -> list[str]:
         f"t = {t}, {_listed(seeds)}; {runs:.0%} of runs diverged and count as ∞, so that in "
         f"{cells:.0%} of cells the {judge} is ∞; decides: {curve.replace('_', ' ')}, {judge}",
         f"{'curve':<6}{'judge':<27}{'η_A':>9}{'η_B':>9}{'λ':>9}  {'loss (95 %)':<{_WIDE}}"
-        f"{'η':>9}  {'loss (95 %)':<{_WIDE}}",
+        f"{'η_A=η_B':>9}  {'loss (95 %)':<{_WIDE}}",
     ]
 
 
@@ -184,7 +184,7 @@ def _sets(data: "Dataset", t: int, curve: str, judge: Judge) -> list[str]:
     ]
     title = f"where the best pair may lie, with 95 % ({curve.replace('_', ' ')}; a set of cells):"
     if len(land.losses) < fewest_seeds(0.5):
-        return [f"{title} no interval, which takes {_FEWEST} seeds"]
+        return [f"{title} no interval: it takes {_FEWEST}"]
     heads = ("n·η_A", "η_B", "λ", "cells", "equal", "best equal η")
     return [
         title,
@@ -234,7 +234,7 @@ def _gains(land: Landscape, judge: Judge) -> list[str]:
     """Two rates against one on seeds that did not choose them, each half choosing for the other."""
     title = "two rates against one (best − best equal), on the seeds that did not choose:"
     if len(land.losses) < 2 * fewest_seeds(0.5):
-        return [f"{title} no interval, which takes {2 * fewest_seeds(0.5)} seeds"]
+        return [f"{title} no interval: it takes {2 * fewest_seeds(0.5)} seeds"]
     even = np.arange(len(land.losses)) % 2 == 0
     rows = [title]
     for one in dict.fromkeys((judge, _CAREFUL)):
