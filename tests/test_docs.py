@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lora_theory.store.dataset import Results
+from lora_theory.theory.claims import claims
 from tests.pages import read, wrong
 
 ROOT = Path(__file__).parents[1]
@@ -320,6 +321,25 @@ def test_the_page_says_the_contracts_and_roles_that_are():
     for part in re.findall(r"^\| `(lora_theory\.\w+|experiments/lab)`", PAGE, re.M):
         assert part.replace("/", ".") in contracts
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.M)) >= {role.name.lower() for role in Role}
+
+
+# --- docs/statements.md ---
+
+
+def test_every_claim_stands_under_a_statement_with_its_verdict():
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in (ROOT / "docs/statements.md").read_text().splitlines()
+        if re.match(r"\| .*`[\w-]+`.* \| ", line)
+    ]
+    recorded = {claim.id: claim.recorded for claim in claims()}
+    shown = set()
+    for _, _, named, verdict in rows:
+        ids = re.findall(r"`([\w-]+)`", named)
+        if ids:
+            assert re.findall(r"\b(holds|fails)\b", verdict) == [recorded[at] for at in ids], named
+        shown |= set(ids)
+    assert shown == set(recorded)
 
 
 # --- docs/width.md ---
