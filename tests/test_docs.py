@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from docs.links import read, wrong
 from lora_theory.store.dataset import Results
 from lora_theory.theory.claims import claims
-from tests.pages import read, wrong
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "experiments.md").read_text()
@@ -93,6 +93,25 @@ def test_what_looks_at_pages_finds_what_leads_nowhere(html, said, tmp_path):
     (tmp_path / "a.html").write_text(html)
     (tmp_path / "b.html").write_text('<p id="x">')
     assert wrong(tmp_path) == ([said] if said else [])
+
+
+@pytest.mark.parametrize(("css", "faults"), [
+    ("a { background: url(b.png) }", 0),
+    ("a { background: url('data:image/png;base64,AA') }", 0),
+    ("a { background: url(//x.org/b.png) }", 1),
+    ('@import "https://x.org/b.css";', 1),
+])  # fmt: skip
+def test_a_style_sheet_loads_nothing_from_another_host(css, faults, tmp_path):
+    (tmp_path / "a.css").write_text(css)
+    assert len(wrong(tmp_path)) == faults
+
+
+@pytest.mark.parametrize(("html", "status"), [('<p id="x">', 0), ('<a href="c.html">', 1)])
+def test_faults_are_printed_and_are_an_exit_status(html, status, tmp_path):
+    (tmp_path / "a.html").write_text(html)
+    command = [sys.executable, ROOT / "docs/links.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (status, status)
 
 
 def test_the_api_has_every_module_and_every_public_name():
@@ -394,3 +413,29 @@ def test_the_table_of_exponents_is_that_of_the_committed_summaries(row):
 def test_what_one_list_of_seeds_did_not_run_is_the_plane_of_sign_updates():
     alone = {(row[0], row[2].partition(" ")[0]) for row in TABLE if "not run" in row}
     assert alone == {("`layer_sign`", "collapse")}
+
+
+# --- What the front page has found ---
+
+FRONT = " ".join((ROOT / "README.md").read_text().split())
+
+
+@pytest.mark.parametrize(("name", "exponents"), [
+    ("width_all_layer_adam", ["c_a", "c_b"]), ("width_layer_adam", ["c_a"])
+])  # fmt: skip
+def test_the_exponents_of_the_first_finding_are_those_of_the_summaries(name, exponents):
+    found = verdicts(name)
+    for exponent in exponents:
+        (primary,) = [
+            verdict
+            for (family, what, where), verdict in found.items()
+            if (family, what, where) == ("adam, Init[1]", f"collapse {exponent}", "test, t = 200")
+        ]
+        assert f"{exponent} = {shown(primary)}" in FRONT
+
+
+def test_the_finding_on_the_transformer_is_that_of_its_report():
+    report = (ROOT / "figures/transformer.md").read_text()
+    tuned, small = re.findall(r": ([+−][\d.]+) (\[[^]]*\]), a gain above", report)
+    assert f"{' '.join(tuned)} of accuracy" in FRONT
+    assert f"small rate it is {small[0]}," in FRONT

@@ -1,9 +1,17 @@
-"""What is wrong with built HTML pages: links, anchors and images that lead nowhere, other hosts."""
+"""What is wrong with built HTML pages: links, anchors and images that lead nowhere, other hosts.
 
+`python -m docs.links FOLDER` prints a line for each fault, and exits with 1 if there is one.
+"""
+
+import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+# What a style sheet loads; data: and its own files are no other host.
+_LOADED = re.compile(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")\s;]+)")
 
 
 class Page(NamedTuple):
@@ -40,7 +48,11 @@ def read(path: Path) -> Page:
 def wrong(root: Path) -> list[str]:
     """A line for everything on the pages below a folder that leads nowhere, or to another host."""
     pages = {path.resolve(): read(path) for path in root.rglob("*.html")}
-    found = []
+    found = [
+        f"{path.relative_to(root)}: loads from another host: {url}"
+        for path in root.rglob("*.css")
+        for url in _LOADED.findall(path.read_text())
+    ]
     for path, page in pages.items():
         here = path.relative_to(root.resolve())
         for url in page.loaded:
@@ -56,3 +68,9 @@ def wrong(root: Path) -> list[str]:
             elif to in pages and unquote(parts.fragment) not in pages[to].anchors:
                 found.append(f"{here}: no such anchor: {url}")
     return found
+
+
+if __name__ == "__main__":
+    lines = wrong(Path(sys.argv[1]))
+    print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
+    sys.exit(bool(lines))
