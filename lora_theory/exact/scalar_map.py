@@ -51,7 +51,12 @@ def trajectory(
     sample this is the paper's map b' = b − η_b s U, s' = s − η_a ‖x‖² b U.
 
     Sign updates, of one sample: b' = b − η_b sign(s U), s' = s − η_a ‖x‖₁ sign(b U); there `gram`
-    is ‖x‖₁. (With several samples sign(Σ_k U_k x_k) needs x itself, not K alone.)
+    is ‖x‖₁. (With several samples sign(Σ_k U_k x_k) needs x itself, not K alone.) They walk on a
+    lattice, b = b_0 + k η_b and s = s_0 + m η_a ‖x‖₁ with integers k, m, which are what is summed:
+    huge steps that cancel leave b_0 and s_0 as they were.
+
+    What cancels to rounding is lost (NaN). A residual of gradient descent that does so has arrived:
+    it moves nothing any more, and where no residual is left the δ are lost.
 
     Args:
         b: (…,) initial b; leading axes (widths, seeds, rates) are independent runs.
@@ -86,21 +91,43 @@ def trajectory(
     if update == "sign" and samples > 1:
         raise ValueError(f"s: sign updates have a scalar map for one sample only (got {samples})")
     residual_mean = SignedLog.of(1.0 / samples)
+    step_b, step_s = eta_b, _column(eta_a)
+    if update == "sign":
+        step_s = step_s * gram[..., 0]
+    b_0, s_0, k, m = b, s, np.zeros(()), np.zeros(())
     bs, ss, deltas = [b], [s], []
     for _ in range(steps):
         u = _column(b) * s - SignedLog.of(y)
-        db = (s * u).sum() * residual_mean
-        ds = _column(b) * ((gram * _row(u)).sum() * residual_mean)
+        arrived = np.isnan(u.sign).all(axis=-1)
+        if update == "gd":
+            u = u.or_zero()
+        db = -((s * u).sum() * residual_mean)
+        ds = -(_column(b) * ((gram * _row(u)).sum() * residual_mean))
         if update == "sign":
-            db, ds = db.signs(), ds.signs() * gram[..., 0]
-        db, ds = -(eta_b * db), -(_column(eta_a) * ds)
-        deltas.append((_column(b) * ds, _column(db) * s, _column(db) * ds))
-        b, s = b + db, s + ds
+            db, ds = db.signs(), ds.signs()
+        moved_b, moved_s = step_b * db, step_s * ds
+        made = _column(b) * moved_s, _column(moved_b) * s, _column(moved_b) * moved_s
+        deltas.append(tuple(_lost(delta, arrived[..., None]) for delta in made))
+        if update == "sign":
+            k, m = k + db.sign, m + ds.sign
+            b, s = b_0 + step_b * _integers(k), s_0 + step_s * _integers(m)
+        else:
+            b, s = b + moved_b, s + moved_s
         bs.append(b)
         ss.append(s)
     by_name = [_stacked(list(delta)) for delta in zip(*deltas, strict=True)]
     all_b, all_s = _stacked(bs), _stacked(ss)
     return Trajectory(all_b, all_s, _column(all_b) * all_s, _stacked(by_name))
+
+
+def _lost(x: SignedLog, at: np.ndarray) -> SignedLog:
+    return SignedLog(np.where(at, np.nan, x.sign), np.where(at, np.nan, x.log))
+
+
+def _integers(count: np.ndarray) -> SignedLog:
+    """Integers, of which NaN are lost."""
+    with np.errstate(divide="ignore"):
+        return SignedLog(np.sign(count), np.log(np.abs(count)))
 
 
 def _number(name: str, value: Any) -> SignedLog:
