@@ -168,19 +168,28 @@ def _map_table(setting: Setting, widths: np.ndarray, cfg: "ClaimsConfig", steps:
         float(setting.c_b),
         update=update,
         s_0=float(setting.start),
+        stream=str(setting),
     )
     return scalar_map.table(widths, scalar_map.trajectory(*runs, steps, update=update))
 
 
 def _measure_diagram(diagram: Diagram, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
+    at = np.array(diagram.points, float), diagram.update, diagram.init
+    least = phases.needs(*at)
+    for field, given, asked in (
+        ("map_log2_widths", cfg.map_log2_widths[0], least.log2_width),
+        ("lattice_steps", cfg.lattice_steps, least.steps),
+    ):
+        if given < asked.max():
+            wanted = f"must be at least {asked.max():.0f} for the phase diagrams"
+            raise ConfigError(field, wanted, given)
     found = phases.measured_classes(
-        np.array(diagram.points, float),
-        diagram.update,
-        diagram.init,
+        *at,
         log2_widths=np.asarray(cfg.map_log2_widths),
         seeds=cfg.seeds["lattice"],
         steps=cfg.lattice_steps,
         confidence=cfg.confidence,
+        stream=f"phases {diagram.update} {diagram.init}",
     )
     verdicts = [-1 if c is None else _VERDICTS.index(c.verdict) for c in found]
     return {

@@ -5,6 +5,7 @@ needs a itself: b and the N numbers s_k are all there is, whatever the width. A 
 cheap as any other, and n = 2^4000 as good as n = 10. No prediction is imported here.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -205,6 +206,7 @@ def random_runs(
     *,
     update: Update = "gd",
     s_0: float = 0.0,
+    stream: str = "",
 ) -> Start:
     """One-sample runs at η_a = k_a n^c_a, η_b = k_b n^c_b, for `trajectory`.
 
@@ -215,12 +217,13 @@ def random_runs(
 
     Args:
         log2_widths: (W,) log2 n; any size.
-        seeds: (S,) which; seed i draws from `np.random.default_rng(i)`, the same at every width,
-            rate, init and update.
+        seeds: (S,) which; seed i draws the same at every width, rate, init and update.
         init: "A" or "B".
         c_a, c_b: (…,) exponents of the rates, broadcast together.
         update: "gd" or "sign".
         s_0: an exponent: aᵀx or b starts at n^s_0, to break the initialisation on purpose.
+        stream: any text; seeds of two streams have nothing in common. Without one seed i draws from
+            `np.random.default_rng(i)`.
 
     Returns:
         Arrays with axes (…, S, W); samples last.
@@ -243,7 +246,7 @@ def random_runs(
     except ValueError:
         shapes = f"{np.shape(c_a)}, {np.shape(c_b)}"
         raise ValueError(f"c_a, c_b: must have one shape (got {shapes})") from None
-    draws = np.array([_draws(np.random.default_rng(seed)) for seed in seeds])
+    draws = np.array([_draws(_generator(seed, stream)) for seed in seeds])
     start, k_a, k_b, k = (SignedLog.of(draws[:, i, None]) for i in range(4))
     y = draws[:, 4, None]
     n = SignedLog.two_to(np.asarray(log2_widths, np.float64))
@@ -253,6 +256,14 @@ def random_runs(
     b, s = (zero, start) if init == "A" else (start, zero)
     gram = k * n
     return Start(b, _column(s), y[..., None], _column(_column(gram)), k_a * n**c_a, k_b * n**c_b)
+
+
+def _generator(seed: int, stream: str) -> np.random.Generator:
+    """The same for a seed and a text in every process: Python's own hash is not."""
+    if not stream:
+        return np.random.default_rng(seed)
+    digest = hashlib.sha256(stream.encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
 def _draws(rng: np.random.Generator) -> tuple[float, ...]:

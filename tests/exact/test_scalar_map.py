@@ -189,3 +189,16 @@ def test_a_sample_that_has_arrived_does_not_stop_the_others():
     )
     assert float(run.b[1].value()) == pytest.approx(1.5)
     assert not np.isnan(run.deltas[1].log2()).any()
+
+
+def test_streams_share_no_draws_and_are_the_same_at_every_width():
+    widths = np.array([6.0, 60.0])
+    one, other, plain = (
+        random_runs(widths, range(50), "A", 0.0, 0.0, stream=name) for name in ("one", "other", "")
+    )
+    for runs in (one, other):
+        assert np.ptp(runs.s.log, axis=1).max() < 1e-12
+    drawn = [runs.y.ravel().tolist() for runs in (one, other, plain)]
+    assert len({y for ys in drawn for y in ys}) == 150
+    again = random_runs(widths, range(50), "B", 1.0, 0.0, stream="one")
+    np.testing.assert_array_equal(again.y, one.y)
