@@ -207,7 +207,9 @@ def _check_row(name: str, row: Row) -> None:
     assert row.margin is not None
     assert row.confidence is not None
     value, error = (math.nan if v is None else v for v in (row.measured, row.error))
-    slope = Slope(value, error, row.seeds, row.identically_zero)
+    if not 0 <= row.bias < math.inf:
+        raise ValueError(f"{name}: a bias of {row.bias:g}")
+    slope = Slope(value, error, row.seeds, row.identically_zero, bias=row.bias)
     predicted = None if row.predicted is None else float(Fraction(row.predicted))
     given = compare(slope, predicted, margin=row.margin, confidence=row.confidence)
     if row.verdict != given.verdict:

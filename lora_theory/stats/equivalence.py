@@ -28,7 +28,8 @@ def compare(
     """Test of equivalence: is the exponent within `margin` of the predicted one?
 
     holds: the whole interval lies within the margin (two one-sided tests, each at level
-    (1 − confidence)/2); fails: the whole interval lies outside; undecided: neither.
+    (1 − confidence)/2); fails: the whole interval lies outside; undecided: neither. Seeds that were
+    left out widen the interval by the bias they may be, which more seeds do not shrink.
 
     Args:
         slope: what was measured.
@@ -54,7 +55,7 @@ def compare(
         return Comparison("undecided")
     if slope.zero or predicted is None:
         return Comparison("holds" if slope.zero and predicted is None else "fails")
-    return _decide(abs(slope.value - predicted), half, margin, slope.seeds)
+    return _decide(abs(slope.value - predicted), half, margin, slope.seeds, slope.bias)
 
 
 def within(
@@ -94,15 +95,17 @@ def within(
     return _decide(abs((low + high) / 2 - predicted), (high - low) / 2, margin, seeds)
 
 
-def _decide(gap: float, half: float, margin: float, seeds: int | None) -> Comparison:
-    """From the distance of the middle to the prediction, and half the interval."""
+def _decide(
+    gap: float, half: float, margin: float, seeds: int | None, bias: float = 0.0
+) -> Comparison:
+    """From the distance of the middle to the prediction, and half the interval, bias included."""
     if not math.isfinite(gap + half):
         return Comparison("undecided")
     if gap + half <= margin:
         return Comparison("holds")
     if gap - half > margin:
         return Comparison("fails")
-    room = abs(margin - gap)
-    return Comparison(
-        "undecided", math.ceil(seeds * (half / room) ** 2) if seeds and room else None
-    )
+    room = abs(margin - gap) - bias
+    if not seeds or room <= 0:
+        return Comparison("undecided")
+    return Comparison("undecided", math.ceil(seeds * ((half - bias) / room) ** 2))

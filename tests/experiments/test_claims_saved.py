@@ -125,6 +125,8 @@ CONTRADICTIONS = {
     "an interval": ((*ROW, "low"), 1.0, "f: its interval does not end at 1"),
     "no interval": ((*ROW, "high"), None, "f: its interval does not end at nan"),
     "how far off": ((*ROW, "badness"), 0.5, "f: is not 0.5 margins off"),
+    "a bias": ((*ROW, "bias"), -0.5, "f: a bias of -0.5"),
+    "a large bias": ((*ROW, "bias"), 0.5, "f: holds, where its numbers give undecided"),
     "seeds": ((*ROW, "seeds"), 1, "f: holds, of 1 seeds"),
     "many seeds": ((*ROW, "seeds"), 10**400, "f: holds, of 1000"),
     "a point": ((*POINT, "agrees"), False, "measured, agrees: False"),

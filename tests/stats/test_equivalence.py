@@ -60,6 +60,20 @@ def test_wrong_holds_are_as_rare_as_the_confidence_says():
     assert held <= 22
 
 
+def test_the_bias_of_what_was_left_out_widens_the_interval():
+    """A slope well inside the margin is undecided if its left-out seeds may move it out."""
+    slope = Slope(0.0, 0.01, 200)
+    assert compare(slope, 0.0, margin=0.1, confidence=0.95).verdict == "holds"
+    biased = slope._replace(bias=0.09)
+    found = compare(biased, 0.0, margin=0.1, confidence=0.95)
+    assert found.verdict == "undecided"
+    again = biased._replace(error=0.01 * math.sqrt(200 / found.seeds_needed), seeds=780)
+    assert compare(again, 0.0, margin=0.1, confidence=0.95).verdict == "holds"
+    # No number of seeds makes a bias smaller.
+    worse = slope._replace(bias=0.11)
+    assert compare(worse, 0.0, margin=0.1, confidence=0.95) == ("undecided", None)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
