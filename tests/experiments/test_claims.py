@@ -29,7 +29,7 @@ from lora_theory.store.files import ResultsError
 from lora_theory.theory import claims as theory
 from lora_theory.theory.exponents import classify
 from lora_theory.theory.regions import lattice
-from lora_theory.theory.rules import LAYER_SIGN
+from lora_theory.theory.rules import LAYER_SIGN, LINEAR_GD
 
 ROOT = Path(__file__).parents[2]
 # What the scalar map can check (it costs nothing), and claims of two models over widths; some of
@@ -423,6 +423,26 @@ def test_symmetries_are_pieces_by_update():
     for name, piece in pieces.items():
         assert {f"symmetry {case.update}" for case in piece.cases} == {name}
         assert len(set(piece.cases)) == len(piece.cases) == 12
+
+
+@pytest.mark.parametrize(
+    ("f", "verdict"),
+    [
+        ({2: "1/3", 4: "10/3"}, "holds"),
+        ({2: "1/6", 4: "1/3"}, "fails"),
+        ({2: "1/2", 4: "13"}, "fails"),
+    ],
+)
+def test_measured_growth_past_the_boundary_tells_the_residual(f, verdict):
+    """f of U = f + 1 at t = 2 and 4, of U = 1, and of U = f² + 1."""
+    at = theory.Setting("map", "gd", "A", Fraction(-1), Fraction(1, 12))
+    cases = tuple(
+        theory.Exponents(at, t, {"f": Fraction(value)}, LINEAR_GD) for t, value in f.items()
+    )
+    cfg, group = load("claims", ClaimsConfig), settings.Group((at,))
+    judge = Judge(cfg, {group: lambda: settings.measure(group, cfg)})
+    found = judge.claim(theory.Claim("growth", "", "", cases, "", cases)).found
+    assert [row.verdict for row in found.rows] == [verdict] * 2
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ OTHERS = {
     "no claims": (("claims",), [], "claims: [], not ['boundary-gd']"),
     "another id": (("claims", 0, "id"), "other", "claims: ['other'], not"),
     "another record": (("claims", 0, "recorded"), "fails", "recorded: 'fails', not 'holds'"),
-    "no rows": ((*FOUND, "rows"), [], "found: rows: 0, not 19"),
+    "no rows": ((*FOUND, "rows"), [], "found: rows: 0, not 23"),
     "a row less": ((*CONTROL, "rows"), lambda v: v[1:], "control: rows"),
     "another exponent": ((*ROW, "predicted"), "1/0", "found: ("),
     "another quantity": ((*ROW, "quantity"), None, "found: ("),
