@@ -367,6 +367,13 @@ def _identity_row(case: Identity) -> Row:
     )
 
 
+def slope_of(row: Row) -> Slope:
+    """The slope that a row was judged by."""
+    value, error = (math.nan if v is None else v for v in (row.measured, row.error))
+    assert row.seeds is not None
+    return Slope(value, error, row.seeds, row.identically_zero, bias=row.bias)
+
+
 def in_words(slope: Slope) -> str:
     """A measured exponent and its standard error, with as many digits as the error has to say.
 

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from scipy.special import stdtr
+
 from lora_theory import arguments
 from lora_theory.stats.numbers import numbers
 from lora_theory.stats.slopes import Slope
@@ -56,6 +58,33 @@ def compare(
     if slope.zero or predicted is None:
         return Comparison("holds" if slope.zero and predicted is None else "fails")
     return _decide(abs(slope.value - predicted), half, margin, slope.seeds, slope.bias)
+
+
+def undecided_from(slope: Slope, predicted: float | None, *, margin: float) -> float:
+    """The least level 1 − confidence at which `compare` still says "holds": its p-value.
+
+    2 P(T > (margin − |slope − predicted| − bias) / error), T of Student's law.
+
+    Args:
+        slope: what was measured.
+        predicted: the exponent, or None for "identically zero".
+        margin: the largest difference that counts as none.
+
+    Returns:
+        1 of what holds at no level, 0 of what is known without an error.
+
+    >>> slope = Slope(0.02, 0.03, 40)
+    >>> level = undecided_from(slope, 0.0, margin=0.1)
+    >>> [compare(slope, 0.0, margin=0.1, confidence=1 - k * level).verdict for k in (1.01, 0.99)]
+    ['holds', 'undecided']
+    """
+    margin = arguments.at_least("margin", margin, 0)
+    if slope.zero or predicted is None:
+        return 0.0 if slope.zero and predicted is None else 1.0
+    room = margin - abs(slope.value - arguments.finite("predicted", predicted)) - slope.bias
+    if not (room >= 0 and math.isfinite(slope.error)):
+        return 1.0
+    return 2 * float(stdtr(slope.seeds - 1, -room / slope.error)) if slope.error else 0.0
 
 
 def within(
