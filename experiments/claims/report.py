@@ -83,8 +83,9 @@ def expected_errors(record: Record, cfg: "ClaimsConfig") -> str:
         f"{cfg.confidence:.0%}, leave {alpha * len(levels):.2g} wrong ones to be expected at most; "
         "but most intervals lie far inside their margins. Each claim would hold down to a level of "
         "its own (Student's t, Bonferroni), and these levels, the expected number of wrong ones of "
-        f"a judge that is so strict, add up to {sum(levels):.2g}. Of bootstrapped intervals no such level is known: the {landscapes} "
-        f"claims of landscapes that hold add at most {alpha * landscapes:.2g}. Identities, "
+        f"a judge that is so strict, add up to {sum(levels):.2g}. Of bootstrapped "
+        f"intervals no such level is known: the {landscapes} claims of landscapes that hold add at "
+        f"most {alpha * landscapes:.2g}. Identities, "
         "symmetries and phase diagrams, which have no one interval, are not counted."
     )
 
