@@ -234,6 +234,8 @@ def random_runs(
     """
     arguments.one_of("init", init, ("A", "B"))
     arguments.one_of("update", update, ("gd", "sign"))
+    if not isinstance(stream, str):
+        raise arguments.refusal("stream", "text", stream)
     log2_widths = finite("log2_widths", numbers("log2_widths", log2_widths))
     if log2_widths.ndim != 1:
         raise arguments.refusal("log2_widths", "of shape (W,)", log2_widths)

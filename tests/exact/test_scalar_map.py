@@ -202,3 +202,5 @@ def test_streams_share_no_draws_and_are_the_same_at_every_width():
     assert len({y for ys in drawn for y in ys}) == 150
     again = random_runs(widths, range(50), "B", 1.0, 0.0, stream="one")
     np.testing.assert_array_equal(again.y, one.y)
+    with pytest.raises(ValueError, match=r"stream: must be text \(got 3\)"):
+        random_runs(widths, [0], "A", 0.0, 0.0, stream=3)
