@@ -59,6 +59,7 @@ class Row:
         setting, quantity, t: of an exponent, what was measured when.
         predicted: the exponent as a fraction; None for identically zero, or of other checks.
         measured, error: the slope and its standard error.
+        bias: how far seeds that were left out could move it.
         low, high: the interval that decided.
         identically_zero: whether the quantity is exactly 0.
         seeds: how many.
@@ -84,6 +85,7 @@ class Row:
     log2_sizes: tuple[float, ...] = ()
     margin: float | None = None
     confidence: float | None = None
+    bias: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,6 +231,7 @@ class Judge:
             log2_sizes=tuple(table.log2_widths.tolist()),
             margin=margin,
             confidence=confidence,
+            bias=slope.bias,
         )
 
     def _moving_rows(self, case: Moving, count: int) -> list[Row]:
@@ -362,6 +365,13 @@ def _identity_row(case: Identity) -> Row:
         f"linear, gd, both random; float64; n = 64; {_IDENTITY_SEEDS} seeds",
         gap / _IDENTITY_GAP,
     )
+
+
+def slope_of(row: Row) -> Slope:
+    """The slope that a row was judged by."""
+    value, error = (math.nan if v is None else v for v in (row.measured, row.error))
+    assert row.seeds is not None
+    return Slope(value, error, row.seeds, row.identically_zero, bias=row.bias)
 
 
 def in_words(slope: Slope) -> str:

@@ -5,8 +5,9 @@ import textwrap
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from experiments.claims.judge import Judgement, Record, Row
+from experiments.claims.judge import Judgement, Record, Row, slope_of
 from lora_theory.plots.records import DrawnExponent, DrawnTraining
+from lora_theory.stats.equivalence import undecided_from
 from lora_theory.terms import Verdict
 from lora_theory.theory.exponents import SETTLED, classify, derive, shared, solve
 from lora_theory.theory.rules import LAYER_SIGN
@@ -24,7 +25,7 @@ def table(record: Record, cfg: "ClaimsConfig") -> list[str]:
         said = textwrap.wrap(f"{claim.statement} ({claim.source})", 90)
         lines += ["", f"{claim.found.verdict.upper():<10}{claim.id}"]
         lines += [f"{'':<10}{line}" for line in (*said, *_evidence(claim))]
-    return lines
+    return [*lines, "", *textwrap.wrap(expected_errors(record, cfg), 100)]
 
 
 def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
@@ -68,7 +69,43 @@ def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
             + ("" if caught == "fails" else ", NOT CAUGHT"),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return lines
+    return [*lines, "", expected_errors(record, cfg)]
+
+
+def expected_errors(record: Record, cfg: "ClaimsConfig") -> str:
+    """How many of all claims that hold may do so wrongly: the family of claims, in words."""
+    alpha = 1 - cfg.confidence
+    hold = [claim for claim in record.claims if claim.found.verdict == "holds"]
+    levels = [found for claim in hold if (found := level(claim)) is not None]
+    landscapes = sum(_is_of_landscapes(claim) for claim in hold)
+    return (
+        f"All claims together: the {len(levels)} claims of exponents that hold, each at "
+        f"{cfg.confidence:.0%}, leave {alpha * len(levels):.2g} wrong ones to be expected at most; "
+        "but most intervals lie far inside their margins. Each claim would hold down to a level of "
+        "its own (Student's t, Bonferroni), and these levels, the expected number of wrong ones of "
+        f"a judge that is so strict, add up to {sum(levels):.2g}. Of bootstrapped "
+        f"intervals no such level is known: the {landscapes} claims of landscapes that hold add at "
+        f"most {alpha * landscapes:.2g}. Identities, "
+        "symmetries and phase diagrams, which have no one interval, are not counted."
+    )
+
+
+def level(claim: Judgement) -> float | None:
+    """The least level at which a claim of exponents would be undecided; None if it has none.
+
+    It holds if all its exponents do; n of them share the level.
+    """
+    rows = [row for row in claim.found.rows if row.setting is not None]
+    levels = []
+    for row in rows:
+        assert row.margin is not None
+        predicted = None if row.predicted is None else float(Fraction(row.predicted))
+        levels.append(undecided_from(slope_of(row), predicted, margin=row.margin))
+    return min(1.0, len(rows) * max(levels)) if rows else None
+
+
+def _is_of_landscapes(claim: Judgement) -> bool:
+    return any(row.setting is None and row.quantity is not None for row in claim.found.rows)
 
 
 def summary(record: Record) -> str:
@@ -171,7 +208,8 @@ def _judging(cfg: "ClaimsConfig") -> list[str]:
         f"over the claim's exponents) lie inside ±{cfg.margin:g} of the predictions, "
         f"±{cfg.map_margin:g} for the scalar map; it fails if one lies outside, and is undecided "
         "otherwise.",
-        "The scalar map has the same draws at every width, so its errors are small.",
+        "The scalar map has the same draws at every width, so its errors are small; different "
+        "settings have different draws.",
         "A phase diagram holds if every point's class, decided at ±1/24 and "
         f"{share} a point, is the predicted one, and so is the t at which it becomes unstable.",
         f"A claim of landscapes over (η_A, η_B) holds if the bootstrap intervals of its exponents "

@@ -20,11 +20,11 @@ from experiments.claims.judge import (
     caught,
     combined,
     shared,
+    slope_of,
 )
 from experiments.claims.settings import APPROACH_WIDTHS, APPROACHES, Diagram
 from lora_theory.plots.records import Curve, DrawnPoint
 from lora_theory.stats.equivalence import compare
-from lora_theory.stats.slopes import Slope
 from lora_theory.store.files import ResultsError
 from lora_theory.store.provenance import Provenance
 from lora_theory.store.reading import read_json
@@ -206,14 +206,15 @@ def _check_row(name: str, row: Row) -> None:
         raise ValueError(f"{name}: {row.verdict}, of {row.seeds} seeds")
     assert row.margin is not None
     assert row.confidence is not None
-    value, error = (math.nan if v is None else v for v in (row.measured, row.error))
-    slope = Slope(value, error, row.seeds, row.identically_zero)
+    if not 0 <= row.bias < math.inf:
+        raise ValueError(f"{name}: a bias of {row.bias:g}")
+    slope = slope_of(row)
     predicted = None if row.predicted is None else float(Fraction(row.predicted))
     given = compare(slope, predicted, margin=row.margin, confidence=row.confidence)
     if row.verdict != given.verdict:
         raise ValueError(f"{name}: {row.verdict}, where its numbers give {given.verdict}")
     half = slope.half_width(row.confidence)
-    for end, asked in ((row.low, value - half), (row.high, value + half)):
+    for end, asked in ((row.low, slope.value - half), (row.high, slope.value + half)):
         got = math.nan if end is None else end
         gap = abs(got - asked)
         if gap > _ROUNDING * half + 1e-12 or math.isnan(got) != math.isnan(asked):

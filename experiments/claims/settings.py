@@ -1,10 +1,14 @@
 """How a claim's setting is run: from (model, update, init, rates) to log-magnitudes over widths.
 
 Rates and starts are arguments of compiled functions, so that all settings of one model, update
-and γ share a compilation a width, and all updates of a model that of its draws.
+and γ share a compilation a width, and all updates of a model that of its draws. What is drawn they
+do not share: every setting, and every phase diagram, has draws of its own, the same at every width
+of the scalar map. So no two verdicts rest on one set of draws, unless on one setting. (Landscapes
+have the seeds of the config.)
 """
 
-from collections.abc import Callable, Hashable, Iterable
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,12 +27,13 @@ if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
 _MAP_STEPS = 8
+_SEEDS = 2**31  # No seed of a probe is that large.
 _VERDICTS = tuple(Verdict)
 
 
 class Group(NamedTuple):
     """Settings of one model, update and γ: they differ in rates and starts, which are arguments of
-    one compiled program a size, and share their draws.
+    one compiled program a size.
     """
 
     settings: tuple[Setting, ...]
@@ -168,19 +173,28 @@ def _map_table(setting: Setting, widths: np.ndarray, cfg: "ClaimsConfig", steps:
         float(setting.c_b),
         update=update,
         s_0=float(setting.start),
+        stream=str(setting),
     )
     return scalar_map.table(widths, scalar_map.trajectory(*runs, steps, update=update))
 
 
 def _measure_diagram(diagram: Diagram, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
+    at = np.array(diagram.points, float), diagram.update, diagram.init
+    least = phases.needs(*at)
+    for field, given, asked in (
+        ("map_log2_widths", cfg.map_log2_widths[0], least.log2_width),
+        ("lattice_steps", cfg.lattice_steps, least.steps),
+    ):
+        if given < asked.max():
+            wanted = f"must be at least {asked.max():.0f} for the phase diagrams"
+            raise ConfigError(field, wanted, given)
     found = phases.measured_classes(
-        np.array(diagram.points, float),
-        diagram.update,
-        diagram.init,
+        *at,
         log2_widths=np.asarray(cfg.map_log2_widths),
         seeds=cfg.seeds["lattice"],
         steps=cfg.lattice_steps,
         confidence=cfg.confidence,
+        stream=f"phases {diagram.update} {diagram.init}",
     )
     verdicts = [-1 if c is None else _VERDICTS.index(c.verdict) for c in found]
     return {
@@ -205,21 +219,37 @@ def _measure_symmetry(case: Symmetry) -> float:
 
 
 def _measure_models(settings: tuple[Setting, ...], cfg: "ClaimsConfig") -> list[Table]:
+    """Each setting by itself: what is compiled is shared, what is drawn is not."""
     from lora_theory.train.coordinates import EpsilonError, Variant, coordinate_checks
 
     first = settings[0]
     probe = registry.PROBES[first.model]
-    try:
-        return coordinate_checks(
-            _setup(first.model, cfg.rank_width, float(first.gamma)),
-            registry.optimizer(first.update, cfg.adam_eps),
-            [Variant(_rates(setting, cfg), _start(setting)) for setting in settings],
-            getattr(cfg, probe.varies[1]),
-            seeds=cfg.seeds[first.model],
-            steps=cfg.steps,
-        )
-    except EpsilonError as error:
-        raise ConfigError("adam_eps", f"{error} ({first})", cfg.adam_eps) from None
+    setup = _setup(first.model, cfg.rank_width, float(first.gamma))
+    optimizer = registry.optimizer(first.update, cfg.adam_eps)
+    found = []
+    for setting in settings:
+        try:
+            found += coordinate_checks(
+                setup,
+                optimizer,
+                [Variant(_rates(setting, cfg), _start(setting))],
+                getattr(cfg, probe.varies[1]),
+                seeds=own_seeds(cfg.seeds[first.model], str(setting)),
+                steps=cfg.steps,
+            )
+        except EpsilonError as error:
+            raise ConfigError("adam_eps", f"{error} ({setting})", cfg.adam_eps) from None
+    return found
+
+
+def own_seeds(seeds: Sequence[int], name: str) -> list[int]:
+    """The seeds of one setting: those of the config, moved by a number that follows from its name.
+
+    So that what is found of one setting says nothing of another, and is found again.
+    """
+    room = _SEEDS - max(seeds)
+    digest = hashlib.sha256(name.encode()).digest()
+    return [seed + int.from_bytes(digest[:8], "big") % room for seed in seeds]
 
 
 def _rates(setting: Setting, cfg: "ClaimsConfig") -> Callable[[int], tuple[float, float]]:

@@ -5,6 +5,7 @@ needs a itself: b and the N numbers s_k are all there is, whatever the width. A 
 cheap as any other, and n = 2^4000 as good as n = 10. No prediction is imported here.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -51,7 +52,12 @@ def trajectory(
     sample this is the paper's map b' = b − η_b s U, s' = s − η_a ‖x‖² b U.
 
     Sign updates, of one sample: b' = b − η_b sign(s U), s' = s − η_a ‖x‖₁ sign(b U); there `gram`
-    is ‖x‖₁. (With several samples sign(Σ_k U_k x_k) needs x itself, not K alone.)
+    is ‖x‖₁. (With several samples sign(Σ_k U_k x_k) needs x itself, not K alone.) They walk on a
+    lattice, b = b_0 + k η_b and s = s_0 + m η_a ‖x‖₁ with integers k, m, which are what is summed:
+    huge steps that cancel leave b_0 and s_0 as they were.
+
+    What cancels to rounding is lost (NaN). A residual of gradient descent that does so has arrived:
+    it moves nothing any more, and where no residual is left the δ are lost.
 
     Args:
         b: (…,) initial b; leading axes (widths, seeds, rates) are independent runs.
@@ -86,21 +92,43 @@ def trajectory(
     if update == "sign" and samples > 1:
         raise ValueError(f"s: sign updates have a scalar map for one sample only (got {samples})")
     residual_mean = SignedLog.of(1.0 / samples)
+    step_b, step_s = eta_b, _column(eta_a)
+    if update == "sign":
+        step_s = step_s * gram[..., 0]
+    b_0, s_0, k, m = b, s, np.zeros(()), np.zeros(())
     bs, ss, deltas = [b], [s], []
     for _ in range(steps):
         u = _column(b) * s - SignedLog.of(y)
-        db = (s * u).sum() * residual_mean
-        ds = _column(b) * ((gram * _row(u)).sum() * residual_mean)
+        arrived = np.isnan(u.sign).all(axis=-1)
+        if update == "gd":
+            u = u.or_zero()
+        db = -((s * u).sum() * residual_mean)
+        ds = -(_column(b) * ((gram * _row(u)).sum() * residual_mean))
         if update == "sign":
-            db, ds = db.signs(), ds.signs() * gram[..., 0]
-        db, ds = -(eta_b * db), -(_column(eta_a) * ds)
-        deltas.append((_column(b) * ds, _column(db) * s, _column(db) * ds))
-        b, s = b + db, s + ds
+            db, ds = db.signs(), ds.signs()
+        moved_b, moved_s = step_b * db, step_s * ds
+        made = _column(b) * moved_s, _column(moved_b) * s, _column(moved_b) * moved_s
+        deltas.append(tuple(_lost(delta, arrived[..., None]) for delta in made))
+        if update == "sign":
+            k, m = k + db.sign, m + ds.sign
+            b, s = b_0 + step_b * _integers(k), s_0 + step_s * _integers(m)
+        else:
+            b, s = b + moved_b, s + moved_s
         bs.append(b)
         ss.append(s)
     by_name = [_stacked(list(delta)) for delta in zip(*deltas, strict=True)]
     all_b, all_s = _stacked(bs), _stacked(ss)
     return Trajectory(all_b, all_s, _column(all_b) * all_s, _stacked(by_name))
+
+
+def _lost(x: SignedLog, at: np.ndarray) -> SignedLog:
+    return SignedLog(np.where(at, np.nan, x.sign), np.where(at, np.nan, x.log))
+
+
+def _integers(count: np.ndarray) -> SignedLog:
+    """Integers, of which NaN are lost."""
+    with np.errstate(divide="ignore"):
+        return SignedLog(np.sign(count), np.log(np.abs(count)))
 
 
 def _number(name: str, value: Any) -> SignedLog:
@@ -178,6 +206,7 @@ def random_runs(
     *,
     update: Update = "gd",
     s_0: float = 0.0,
+    stream: str = "",
 ) -> Start:
     """One-sample runs at η_a = k_a n^c_a, η_b = k_b n^c_b, for `trajectory`.
 
@@ -188,12 +217,13 @@ def random_runs(
 
     Args:
         log2_widths: (W,) log2 n; any size.
-        seeds: (S,) which; seed i draws from `np.random.default_rng(i)`, the same at every width,
-            rate, init and update.
+        seeds: (S,) which; seed i draws the same at every width, rate, init and update.
         init: "A" or "B".
         c_a, c_b: (…,) exponents of the rates, broadcast together.
         update: "gd" or "sign".
         s_0: an exponent: aᵀx or b starts at n^s_0, to break the initialisation on purpose.
+        stream: any text; seeds of two streams have nothing in common. Without one seed i draws from
+            `np.random.default_rng(i)`.
 
     Returns:
         Arrays with axes (…, S, W); samples last.
@@ -204,6 +234,8 @@ def random_runs(
     """
     arguments.one_of("init", init, ("A", "B"))
     arguments.one_of("update", update, ("gd", "sign"))
+    if not isinstance(stream, str):
+        raise arguments.refusal("stream", "text", stream)
     log2_widths = finite("log2_widths", numbers("log2_widths", log2_widths))
     if log2_widths.ndim != 1:
         raise arguments.refusal("log2_widths", "of shape (W,)", log2_widths)
@@ -216,7 +248,7 @@ def random_runs(
     except ValueError:
         shapes = f"{np.shape(c_a)}, {np.shape(c_b)}"
         raise ValueError(f"c_a, c_b: must have one shape (got {shapes})") from None
-    draws = np.array([_draws(np.random.default_rng(seed)) for seed in seeds])
+    draws = np.array([_draws(_generator(seed, stream)) for seed in seeds])
     start, k_a, k_b, k = (SignedLog.of(draws[:, i, None]) for i in range(4))
     y = draws[:, 4, None]
     n = SignedLog.two_to(np.asarray(log2_widths, np.float64))
@@ -226,6 +258,14 @@ def random_runs(
     b, s = (zero, start) if init == "A" else (start, zero)
     gram = k * n
     return Start(b, _column(s), y[..., None], _column(_column(gram)), k_a * n**c_a, k_b * n**c_b)
+
+
+def _generator(seed: int, stream: str) -> np.random.Generator:
+    """The same for a seed and a text in every process: Python's own hash is not."""
+    if not stream:
+        return np.random.default_rng(seed)
+    digest = hashlib.sha256(stream.encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
 def _draws(rng: np.random.Generator) -> tuple[float, ...]:

@@ -19,16 +19,19 @@ def finite(name: str, value: Any) -> np.ndarray:
 class SignedLog:
     """Real numbers as sign · e^log: arrays that reach from e^−10^300 to e^10^300.
 
-    A sum keeps its sign and its logarithm exact to rounding; a product is exact to rounding of
-    the sum of logarithms, so a number e^L has the relative error of about `|L| · 10^−16`.
+    A product is exact to rounding of the sum of logarithms, so a number e^L has the relative error
+    of about `|L| · 10^−16`; a sum is exact to that of its larger term. What is smaller than this
+    rounding is forgotten: n + 0.7 − n does not know of 0.7. Where two numbers cancel altogether
+    nothing is left of the sum, which is then lost (NaN), and never a zero: only what is added to
+    or multiplied by an exact zero is exact.
 
     Args:
-        sign: −1, 0 or 1.
-        log: natural logarithm of the magnitude; −inf where the sign is 0.
+        sign: −1, 0 or 1; NaN where the number is lost.
+        log: natural logarithm of the magnitude; −inf where the sign is 0, NaN where it is lost.
 
     >>> n = SignedLog.of(2.0) ** 4000
-    >>> (n - n).sign.item(), round(((n * n) / n).log2().item(), 6)
-    (0.0, 4000.0)
+    >>> (n + 0.7 - n).sign.item(), round(((n * n) / n).log2().item(), 6)
+    (nan, 4000.0)
     >>> (SignedLog.of([3.0, -5.0]) + SignedLog.of(2.0)).value().round(12).tolist()
     [5.0, -3.0]
     """
@@ -67,7 +70,7 @@ class SignedLog:
         return self * SignedLog(other.sign, -other.log)
 
     def __pow__(self, exponent: np.ndarray | float) -> "SignedLog":
-        if (self.sign <= 0).any():
+        if not (self.sign > 0).all():
             raise ValueError("a real power needs a positive SignedLog")
         return SignedLog(self.sign, self.log * finite("exponent", exponent))
 
@@ -89,7 +92,8 @@ class SignedLog:
         equal = self.sign * other.sign >= 0
         with np.errstate(divide="ignore"):
             log = big + np.where(equal, np.log1p(ratio), np.log1p(-np.where(equal, 0.0, ratio)))
-        return SignedLog(np.where(np.isneginf(log), 0.0, sign), log)
+        lost = (np.isneginf(log) & (big > -np.inf)) | np.isnan(log)
+        return SignedLog(np.where(lost, np.nan, sign), np.where(lost, np.nan, log))
 
     __radd__ = __add__
 
@@ -116,12 +120,23 @@ class SignedLog:
     def __getitem__(self, index: Any) -> "SignedLog":
         return SignedLog(self.sign[index], self.log[index])
 
+    def or_zero(self) -> "SignedLog":
+        """What is lost as 0: for a sum of which rounding is all that can matter.
+
+        >>> one = SignedLog.of(1.0)
+        >>> (one - one).or_zero().value().item()
+        0.0
+        """
+        lost = np.isnan(self.sign)
+        return SignedLog(np.where(lost, 0.0, self.sign), np.where(lost, -np.inf, self.log))
+
     def signs(self) -> "SignedLog":
-        """sign(x) as numbers: −1, 0 or 1."""
-        return SignedLog.of(self.sign)
+        """sign(x) as numbers: −1, 0 or 1; lost where x is."""
+        with np.errstate(divide="ignore"):
+            return SignedLog(self.sign, np.log(np.abs(self.sign)))
 
     def log2(self) -> np.ndarray:
-        """log2 of the magnitude; −inf for exactly 0."""
+        """log2 of the magnitude; −inf for exactly 0, NaN for what is lost."""
         return self.log / np.log(2.0)
 
     def value(self) -> np.ndarray:

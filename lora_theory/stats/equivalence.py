@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from scipy.special import stdtr
+
 from lora_theory import arguments
 from lora_theory.stats.numbers import numbers
 from lora_theory.stats.slopes import Slope
@@ -28,7 +30,8 @@ def compare(
     """Test of equivalence: is the exponent within `margin` of the predicted one?
 
     holds: the whole interval lies within the margin (two one-sided tests, each at level
-    (1 − confidence)/2); fails: the whole interval lies outside; undecided: neither.
+    (1 − confidence)/2); fails: the whole interval lies outside; undecided: neither. Seeds that were
+    left out widen the interval by the bias they may be, which more seeds do not shrink.
 
     Args:
         slope: what was measured.
@@ -54,7 +57,34 @@ def compare(
         return Comparison("undecided")
     if slope.zero or predicted is None:
         return Comparison("holds" if slope.zero and predicted is None else "fails")
-    return _decide(abs(slope.value - predicted), half, margin, slope.seeds)
+    return _decide(abs(slope.value - predicted), half, margin, slope.seeds, slope.bias)
+
+
+def undecided_from(slope: Slope, predicted: float | None, *, margin: float) -> float:
+    """The least level 1 − confidence at which `compare` still says "holds": its p-value.
+
+    2 P(T > (margin − |slope − predicted| − bias) / error), T of Student's law.
+
+    Args:
+        slope: what was measured.
+        predicted: the exponent, or None for "identically zero".
+        margin: the largest difference that counts as none.
+
+    Returns:
+        1 of what holds at no level, 0 of what is known without an error.
+
+    >>> slope = Slope(0.02, 0.03, 40)
+    >>> level = undecided_from(slope, 0.0, margin=0.1)
+    >>> [compare(slope, 0.0, margin=0.1, confidence=1 - k * level).verdict for k in (1.01, 0.99)]
+    ['holds', 'undecided']
+    """
+    margin = arguments.at_least("margin", margin, 0)
+    if slope.zero or predicted is None:
+        return 0.0 if slope.zero and predicted is None else 1.0
+    room = margin - abs(slope.value - arguments.finite("predicted", predicted)) - slope.bias
+    if not (room >= 0 and math.isfinite(slope.error)):
+        return 1.0
+    return 2 * float(stdtr(slope.seeds - 1, -room / slope.error)) if slope.error else 0.0
 
 
 def within(
@@ -94,15 +124,17 @@ def within(
     return _decide(abs((low + high) / 2 - predicted), (high - low) / 2, margin, seeds)
 
 
-def _decide(gap: float, half: float, margin: float, seeds: int | None) -> Comparison:
-    """From the distance of the middle to the prediction, and half the interval."""
+def _decide(
+    gap: float, half: float, margin: float, seeds: int | None, bias: float = 0.0
+) -> Comparison:
+    """From the distance of the middle to the prediction, and half the interval, bias included."""
     if not math.isfinite(gap + half):
         return Comparison("undecided")
     if gap + half <= margin:
         return Comparison("holds")
     if gap - half > margin:
         return Comparison("fails")
-    room = abs(margin - gap)
-    return Comparison(
-        "undecided", math.ceil(seeds * (half / room) ** 2) if seeds and room else None
-    )
+    room = abs(margin - gap) - bias
+    if not seeds or room <= 0:
+        return Comparison("undecided")
+    return Comparison("undecided", math.ceil(seeds * ((half - bias) / room) ** 2))

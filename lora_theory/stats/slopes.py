@@ -13,12 +13,18 @@ from lora_theory.stats.intervals import resampled_seeds, student
 
 Statistic = Literal["mean", "median"]
 _RESAMPLES = 400
-# A mean of logarithms over the seeds that have one is biased if many are left out: small ones are.
-_LEFT_OUT = 0.05
+_LEFT_OUT = 0.05  # Of all seeds at most.
 
 
 class Slope(NamedTuple):
     """A measured exponent: the slope of `log2 |v|` against log2 n.
+
+    A seed counts at all widths or at none: one that is exactly 0, or lost to rounding, at one width
+    is left out everywhere, else the widths would be of different seeds. Those that are left out
+    are no random ones (what is 0 is small), so they may bias the rest: at most 5 % of seeds may be
+    left out, else there is no slope; and by as much as the slope would move if all of them had the
+    lowest, or the highest, slope of the seeds that are kept (`bias`) the interval is longer at
+    either end. What can not be bounded is a left-out seed further out than every other.
 
     Attributes:
         value: the slope; NaN if it can not be had (see `note`).
@@ -26,6 +32,7 @@ class Slope(NamedTuple):
         seeds: how many seeds it rests on.
         zero: v is exactly 0 in every run: "identically zero", which has no slope.
         note: why there is no slope, or what was left out; empty otherwise.
+        bias: how far the seeds that were left out could move the slope; 0 of none.
     """
 
     value: float
@@ -33,10 +40,11 @@ class Slope(NamedTuple):
     seeds: int
     zero: bool = False
     note: str = ""
+    bias: float = 0.0
 
     def half_width(self, confidence: float) -> float:
-        """Half the two-sided Student-t interval."""
-        return student(self.seeds, confidence) * self.error
+        """Half the two-sided Student-t interval, and the bias that may be."""
+        return student(self.seeds, confidence) * self.error + self.bias
 
     def __str__(self) -> str:
         if self.zero:
@@ -135,17 +143,35 @@ def _fit(log2_widths: np.ndarray, logs: np.ndarray, statistic: Statistic) -> Slo
         return Slope(math.nan, math.nan, seeds, note=note or "one seed: no error")
     if why["overflow"] or sum(why.values()) > _LEFT_OUT or kept.shape[1] < 2:
         return Slope(math.nan, math.nan, seeds, note=note)
-    if note:
-        note = f"{seeds - kept.shape[1]} seeds left out: {note}"
-    logs, left = kept, kept.shape[1]
     weights = slope_weights(log2_widths)
     if statistic == "mean":
-        slopes = weights @ logs
-        return Slope(float(slopes.mean()), float(slopes.std(ddof=1) / left**0.5), left, note=note)
-    draws = resampled_seeds(left, _RESAMPLES)
-    resampled = weights @ np.median(logs[:, draws], axis=2)
-    value = float(weights @ np.median(logs, axis=1))
-    return Slope(value, float(resampled.std(ddof=1)), left, note=note)
+        error = (weights @ kept).std(ddof=1) / kept.shape[1] ** 0.5
+    else:
+        draws = resampled_seeds(kept.shape[1], _RESAMPLES)
+        error = (weights @ np.median(kept[:, draws], axis=2)).std(ddof=1)
+    value = _value(weights, kept, statistic)
+    left_out = seeds - kept.shape[1]
+    bias = _bias(weights, kept, left_out, statistic)
+    if left_out:
+        note = f"{left_out} seeds left out: {note}, which may move it by {bias:.1g}"
+    return Slope(value, float(error), kept.shape[1], note=note, bias=bias)
+
+
+def _value(weights: np.ndarray, logs: np.ndarray, statistic: Statistic) -> float:
+    middle = logs.mean(axis=1) if statistic == "mean" else np.median(logs, axis=1)
+    return float(weights @ middle)
+
+
+def _bias(weights: np.ndarray, kept: np.ndarray, left_out: int, statistic: Statistic) -> float:
+    """How far the slope moves if all that was left out is as the lowest, or the highest, seed."""
+    if not left_out:
+        return 0.0
+    slopes, value = weights @ kept, _value(weights, kept, statistic)
+    moved = []
+    for seed in (slopes.argmin(), slopes.argmax()):
+        filled = np.concatenate([kept, np.repeat(kept[:, [seed]], left_out, axis=1)], axis=1)
+        moved.append(abs(_value(weights, filled, statistic) - value))
+    return max(moved)
 
 
 def _left_out(logs: np.ndarray) -> dict[str, float]:

@@ -369,21 +369,30 @@ def _boundaries() -> Iterator[Claim]:
         "boundary-gd",
         "Gradient descent, both sides of each boundary: f = Θ(n^c_b) past c_b = 0; Init[1] with "
         "c_a + c_b = −1 ± 1/12: f = Θ(n^(c_b + (t−1)g)), or n^c_b for ever; Init[2]: "
-        "f = Θ(n^(c_a+1))",
+        "f = Θ(n^(c_a+1)); past it, where both factors grow, the exponent of f becomes three times "
+        "itself plus g = c_a + c_b + 1 at each step",
         f"{PAPER}, Proposition 2 (c_a + c_b = −1 is necessary)",
         (
             _at("map", "gd", "A", ("-1", "1/12"), 1, f="1/12"),
+            _at("map", "gd", "A", ("-1", "1/12"), 2, f="1/3"),
+            _at("map", "gd", "A", ("-1", "1/12"), 4, f="10/3"),
             _at("map", "gd", "A", ("-1", "-1/12"), 8, f="-1/12", delta1="-1/6", delta2="-1/12"),
             _at("map", "gd", "A", ("-1/2", "-5/12"), 6, f="0"),
             _at("map", "gd", "A", ("-1/2", "-5/12"), 7, f="1/12"),
+            _at("map", "gd", "A", ("-1/2", "-5/12"), 8, f="1/3"),
             _at("map", "gd", "A", ("-1/2", "-7/12"), 8, f="-7/12", delta1="-2/3", delta2="-7/12"),
             _at("map", "gd", "A", ("-13/12", "0"), 8, f="0", delta1="-1/12", delta2="0"),
             _at("map", "gd", "B", ("-11/12", "-1"), 1, f="1/12"),
+            _at("map", "gd", "B", ("-11/12", "-1"), 8, f="5/6"),
             _at("map", "gd", "B", ("-13/12", "0"), 8, f="-1/12", delta1="-1/12", delta2="-1/6"),
             _at("map", "gd", "B", ("-1", "-1/12"), 8, f="0", delta1="0", delta2="-1/12"),
         ),
-        "the sides exchanged",
-        (_at("map", "gd", "A", ("-1/2", "-7/12"), 7, f="1/12"),),
+        "the sides exchanged; growth of a residual U that stays 1, and of U = f² + 1",
+        (
+            _at("map", "gd", "A", ("-1/2", "-7/12"), 7, f="1/12"),
+            _at("map", "gd", "A", ("-1", "1/12"), 4, f="1/3"),
+            _at("map", "gd", "A", ("-1", "1/12"), 4, f="13"),
+        ),
     )
     yield Claim(
         "boundary-sign",

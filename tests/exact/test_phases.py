@@ -1,12 +1,17 @@
 """Measured classes: right at known points, undecided where the seeds do not tell."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from lora_theory.exact.phases import measured_classes
+from lora_theory.exact.phases import Bounds, _class, measured_classes, needs
 from lora_theory.terms import Class, Verdict
+from lora_theory.theory.regions import lattice, predicted_class
+from lora_theory.theory.rules import RULES
 
 WIDE = np.array([1000.0, 2000.0, 4000.0])
+DIAGRAMS = [(update, init) for update in ("gd", "sign") for init in "AB"]
 POINTS = {
     (-1.0, 0.0): Class(Verdict.EFFICIENT),
     (-1.5, 0.0): Class(Verdict.B_ALONE),
@@ -43,6 +48,121 @@ def test_sign_updates_are_unstable_inside_on_the_half_line(init):
     assert found([point], "sign", init) == [Class(Verdict.INSIDE)]
 
 
-def test_narrow_models_with_few_seeds_decide_nothing():
+def test_a_point_that_widths_or_steps_can_not_tell_is_refused_in_one_line():
+    """(−78/77, 0) was called efficient at n = 2^1000, where it is a 77th away from it."""
+    near = (-78 / 77, 0.0)
+    with pytest.raises(ValueError, match=r"^log2_widths: must be at least 4928 to tell .*1000\)$"):
+        found([near])
+    assert found([near], widths=5 * WIDE) == [Class(Verdict.B_ALONE)]
+    late = [(-1.0 + 1 / 20, -1.0 / 100)]
+    assert found(late, widths=10 * WIDE) == [Class(Verdict.UNSTABLE, 2)]
+    with pytest.raises(ValueError, match=r"^steps: must be at least 51 to tell the class of"):
+        found([(-0.5, -0.49)], widths=10 * WIDE)
+    with pytest.raises(ValueError, match=r"^log2_widths: must be at least"):
+        found([(-1.0, 0.0), (-1.5, 0.0)], widths=np.array([3.0, 4.0, 5.0]))
+
+
+def test_two_seeds_of_narrow_models_decide_nothing(monkeypatch):
     """Control: at n = 2^3 … 2^5 with two seeds no exponent is known to a twenty-fourth."""
+    monkeypatch.setattr("lora_theory.exact.phases._BITS", 1e-9)
     assert None in found(list(POINTS), widths=np.array([3.0, 4.0, 5.0]), seeds=2)
+
+
+@pytest.mark.parametrize(("update", "init"), DIAGRAMS)
+def test_the_twelfths_need_what_the_claims_have(update, init):
+    points = lattice(12)
+    asked = needs(np.array(points, float), update, init)
+    assert asked.log2_width.max() == 768
+    assert asked.margin.min() == pytest.approx(1 / 24)
+    classes = [predicted_class(RULES["map", update], init, *point) for point in points]
+    assert asked.steps.tolist() == [max(cls.from_t or 0, 5) for cls in classes]
+
+
+def off_the_lattice(seed):
+    """150 rational points: anywhere, on a line where something changes, or within 1/200 of one."""
+    rng = np.random.default_rng(seed)
+
+    def fraction(low=-2, high=1):
+        q = int(rng.integers(13, 98))
+        return Fraction(int(rng.integers(low * q, high * q + 1)), q)
+
+    def on(kind):
+        c = fraction()
+        k = int(rng.integers(1, 6))
+        later = (-1 - Fraction(k + 1, k) * c, c), (c, Fraction(-(k + 1), k) * (c + 1))
+        return ((Fraction(-1), c), (c, Fraction(0)), (c, -1 - c), *later)[kind]
+
+    points = [(fraction(), fraction()) for _ in range(50)]
+    points += [on(i % 5) for i in range(50)]
+    for i in range(50):
+        a, b = on(i % 5)
+        off = Fraction(int(rng.choice([-1, 1])), int(rng.integers(200, 2000)))
+        points.append((a + off, b) if rng.random() < 0.5 else (a, b + off))
+    return points
+
+
+def decided(points, update, init, log2_width, steps):
+    """Points that are not refused, with what is measured and what the theory says of them."""
+    asked = needs(np.array(points, float), update, init)
+    told = (asked.log2_width <= log2_width) & (asked.steps <= steps)
+    kept = [point for point, at in zip(points, told, strict=True) if at]
+    measured = measured_classes(
+        np.array(kept, float),
+        update,
+        init,
+        log2_widths=log2_width * np.array([1.0, 2.0, 4.0]),
+        seeds=range(8),
+        steps=steps,
+        confidence=0.95,
+    )
+    return kept, measured, [predicted_class(RULES["map", update], init, *point) for point in kept]
+
+
+@pytest.mark.parametrize(("update", "init"), DIAGRAMS)
+@pytest.mark.parametrize(("log2_width", "least"), [(2e5, 130), (1000.0, 10)])
+def test_points_off_the_lattice_are_decided_right_or_refused(update, init, log2_width, least):
+    points = off_the_lattice(sum(map(ord, update + init)))
+    kept, measured, predicted = decided(points, update, init, log2_width, 300)
+    assert len(kept) >= least
+    wrong = [at for at in zip(kept, measured, predicted, strict=True) if at[1] not in (None, at[2])]
+    assert wrong == []
+    assert measured.count(None) <= 2
+    assert len(set(predicted)) >= 5
+
+
+@pytest.mark.parametrize(("update", "init"), DIAGRAMS)
+def test_without_refusals_and_at_one_margin_points_are_decided_wrongly(update, init, monkeypatch):
+    """Control: ±1/24 at n = 2^1000 and 30 steps, whatever the points, as twelfths allow."""
+    points = off_the_lattice(sum(map(ord, update + init)))
+    asked = needs(np.zeros((len(points), 2)), update, init)
+    flat = asked._replace(margin=np.full(len(points), 1 / 24), log2_width=np.zeros(len(points)))
+    monkeypatch.setattr("lora_theory.exact.phases.needs", lambda *_: flat)
+    measured = found(points, update, init)
+    predicted = [predicted_class(RULES["map", update], init, *point) for point in points]
+    pairs = zip(measured, predicted, strict=True)
+    assert sum(one not in (None, other) for one, other in pairs) > 5
+
+
+EFFICIENT = dict.fromkeys(("f", "delta1", "delta2", "B", "Z_A"), (0.0, 0.0))
+
+
+@pytest.mark.parametrize("name", ["B", "Z_A"])
+@pytest.mark.parametrize(
+    ("low", "high", "cls"),
+    [
+        (-0.1, 0.0, Class(Verdict.EFFICIENT)),
+        (-np.inf, -np.inf, Class(Verdict.EFFICIENT)),
+        (0.2, 0.3, Class(Verdict.INSIDE)),
+        (0.0, 0.2, None),
+        (np.nan, np.nan, None),
+    ],
+)
+def test_what_grows_inside_is_undecided_where_its_interval_is(name, low, high, cls):
+    """An interval across the margin says neither that B or Z_A grows, nor that it does not."""
+    bounds = {key: Bounds(*map(np.float64, ends)) for key, ends in EFFICIENT.items()}
+    bounds["f"] = Bounds(np.zeros(3), np.zeros(3))
+    bounds[name] = Bounds(np.float64(low), np.float64(high))
+    assert _class(bounds, 1 / 24) == cls
+    other = {"B": "Z_A", "Z_A": "B"}[name]
+    bounds[other] = Bounds(np.float64(0.2), np.float64(0.3))  # One that grows is enough.
+    assert _class(bounds, 1 / 24) == Class(Verdict.INSIDE)

@@ -1,5 +1,8 @@
 """The scalar map against training in vectors."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -120,3 +123,84 @@ def test_a_seed_has_the_same_draws_whatever_it_is_run_with():
     np.testing.assert_array_equal(many.y[3], alone.y[0])
     np.testing.assert_array_equal(many.s.log[3], alone.s.log[0])
     assert len(set(many.y.ravel().tolist())) == 5
+
+
+def sign(x):
+    return (x > 0) - (x < 0)
+
+
+def fractions_of(b, s, y, norm, eta_a, eta_b, steps):
+    """b and s of sign updates, exactly."""
+    rows = [(b, s)]
+    for _ in range(steps):
+        u = b * s - y
+        b, s = b - eta_b * sign(s * u), s - eta_a * norm * sign(b * u)
+        rows.append((b, s))
+    return rows
+
+
+def test_sign_updates_come_back_to_where_they_started():
+    """Steps far larger than b_0 = 0.7 that cancel leave 0.7, as exact arithmetic does; not 0."""
+    huge = Fraction(2) ** 3000
+    start = Fraction(7, 10), Fraction(-13, 10)
+    exact = fractions_of(*start, Fraction(3, 2), huge, Fraction(3), huge, 12)
+    run = trajectory(
+        SignedLog.of(0.7),
+        SignedLog.of([-1.3]),
+        np.array([1.5]),
+        SignedLog.two_to(3000.0)[None, None],
+        SignedLog.of(3.0),
+        SignedLog.two_to(3000.0),
+        12,
+        update="sign",
+    )
+    for i, pair in enumerate(exact):
+        for value, found in zip(pair, (run.b[i], run.s[i][0]), strict=True):
+            assert found.sign == sign(value)
+            assert found.log2() == pytest.approx(log2(value), abs=1e-9)
+    returned = [i for i, (b, _) in enumerate(exact) if b == start[0]]
+    assert len(returned) > 1  # Else nothing is tested.
+
+
+def log2(value):
+    return math.log2(abs(value.numerator)) - math.log2(value.denominator)
+
+
+def test_a_step_that_is_summed_forgets_where_it_started():
+    """Control: summed as sizes, the same walk has lost b_0."""
+    huge = SignedLog.two_to(3000.0)
+    assert np.isnan((SignedLog.of(0.7) - huge + huge).sign)
+
+
+def test_a_residual_that_has_arrived_moves_nothing_and_its_deltas_are_lost():
+    one = SignedLog.of(np.ones((1, 1)))
+    run = trajectory(SignedLog.of(0.0), one[0], np.array([2.0]), one, one[0, 0] * 0.0, one[0, 0], 3)
+    np.testing.assert_allclose(run.f.value()[:, 0], [0, 2, 2, 2])
+    assert np.isnan(run.deltas.log2()[1, 1:]).all()
+    assert float(run.deltas[1, 0, 0].value()) == pytest.approx(2)
+
+
+def test_a_sample_that_has_arrived_does_not_stop_the_others():
+    """f = (2, 1) against y = (2, 3): the second residual moves b by itself."""
+    gram = SignedLog.of(np.eye(2))
+    rates = SignedLog.of(0.0), SignedLog.of(0.5)
+    run = trajectory(
+        SignedLog.of(1.0), SignedLog.of([2.0, 1.0]), np.array([2.0, 3.0]), gram, *rates, 1
+    )
+    assert float(run.b[1].value()) == pytest.approx(1.5)
+    assert not np.isnan(run.deltas[1].log2()).any()
+
+
+def test_streams_share_no_draws_and_are_the_same_at_every_width():
+    widths = np.array([6.0, 60.0])
+    one, other, plain = (
+        random_runs(widths, range(50), "A", 0.0, 0.0, stream=name) for name in ("one", "other", "")
+    )
+    for runs in (one, other):
+        assert np.ptp(runs.s.log, axis=1).max() < 1e-12
+    drawn = [runs.y.ravel().tolist() for runs in (one, other, plain)]
+    assert len({y for ys in drawn for y in ys}) == 150
+    again = random_runs(widths, range(50), "B", 1.0, 0.0, stream="one")
+    np.testing.assert_array_equal(again.y, one.y)
+    with pytest.raises(ValueError, match=r"stream: must be text \(got 3\)"):
+        random_runs(widths, [0], "A", 0.0, 0.0, stream=3)

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import registry
-from experiments.claims import experiment, report, settings
+from experiments.claims import experiment, judge, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
 from experiments.claims.judge import Judge, in_words
 from experiments.lab.command_line import load, main
@@ -29,7 +29,7 @@ from lora_theory.store.files import ResultsError
 from lora_theory.theory import claims as theory
 from lora_theory.theory.exponents import classify
 from lora_theory.theory.regions import lattice
-from lora_theory.theory.rules import LAYER_SIGN
+from lora_theory.theory.rules import LAYER_SIGN, LINEAR_GD
 
 ROOT = Path(__file__).parents[2]
 # What the scalar map can check (it costs nothing), and claims of two models over widths; some of
@@ -426,6 +426,26 @@ def test_symmetries_are_pieces_by_update():
 
 
 @pytest.mark.parametrize(
+    ("f", "verdict"),
+    [
+        ({2: "1/3", 4: "10/3"}, "holds"),
+        ({2: "1/6", 4: "1/3"}, "fails"),
+        ({2: "1/2", 4: "13"}, "fails"),
+    ],
+)
+def test_measured_growth_past_the_boundary_tells_the_residual(f, verdict):
+    """f of U = f + 1 at t = 2 and 4, of U = 1, and of U = f² + 1."""
+    at = theory.Setting("map", "gd", "A", Fraction(-1), Fraction(1, 12))
+    cases = tuple(
+        theory.Exponents(at, t, {"f": Fraction(value)}, LINEAR_GD) for t, value in f.items()
+    )
+    cfg, group = load("claims", ClaimsConfig), settings.Group((at,))
+    judged = Judge(cfg, {group: lambda: settings.measure(group, cfg)})
+    found = judged.claim(theory.Claim("growth", "", "", cases, "", cases)).found
+    assert [row.verdict for row in found.rows] == [verdict] * 2
+
+
+@pytest.mark.parametrize(
     ("p", "gap", "verdict"),
     [(8, 0.0, "holds"), (8, 1e-16, "fails"), (3, 1e-15, "holds"), (3, 1e-11, "fails")],
 )
@@ -488,6 +508,84 @@ def test_every_setting_has_a_probe_and_every_probe_seeds_and_rates():
     assert models <= set(registry.PROBES)
     assert set(registry.PROBES) <= set(cfg.seeds)
     assert set(registry.PROBES) <= set(cfg.rates)
+
+
+def all_settings():
+    cases = [c for claim in theory.claims() for c in (*claim.cases, *claim.control)]
+    return {c.setting for c in cases if isinstance(c, theory.Exponents)}
+
+
+def test_no_two_settings_share_a_seed():
+    cfg = load("claims", ClaimsConfig)
+    found = [
+        seed
+        for setting in all_settings()
+        if setting.model != "map"
+        for seed in settings.own_seeds(cfg.seeds[setting.model], str(setting))
+    ]
+    assert len(set(found)) == len(found) > 5 * 10**4
+    assert 0 <= min(found) < max(found) < 2**31
+    names = [str(setting) for setting in all_settings()]
+    assert len(set(names)) == len(names)  # From which they follow.
+
+
+def test_the_seeds_of_a_setting_follow_from_its_name_alone():
+    """The same in every process and version of Python."""
+    assert settings.own_seeds([0, 1, 7], "map, gd") == [322347603, 322347604, 322347610]
+    assert settings.own_seeds([2**31 - 1], "any") == [2**31 - 1]
+
+
+def test_settings_of_the_map_have_draws_of_their_own_and_one_setting_the_same():
+    cfg = load("claims", ClaimsConfig)
+    at = [theory.Setting("map", "gd", "A", Fraction(-1), Fraction(c_b)) for c_b in ("0", "-1/12")]
+    (group,) = settings.groups(at)
+    first, second = settings.tables(settings.measure(group, cfg))
+    again = settings.tables(settings.measure(settings.Group(tuple(at[:1])), cfg))[0]
+    z_a = [table.logs["Z_A"][0, :, 0] for table in (first, second, again)]  # aᵀx of the start
+    np.testing.assert_array_equal(z_a[0], z_a[2])
+    assert not np.intersect1d(z_a[0], z_a[1]).size
+    start = first.logs["Z_A"][:, :, 0]
+    np.testing.assert_allclose(start, np.broadcast_to(start[0], start.shape), atol=1e-9)
+
+
+def test_widths_that_can_not_tell_the_lattice_are_a_config_error():
+    diagram = settings.Diagram("gd", "A", lattice(12))
+    cfg = load("claims", ClaimsConfig, ["map_log2_widths=[700,1400,2800]"])
+    with pytest.raises(ConfigError, match=r"map_log2_widths: must be at least 768 .*700"):
+        settings.measure(diagram, cfg)
+
+
+def claim_of(*rows, verdict="holds"):
+    judged = judge.Judged(verdict, None, rows)
+    return judge.Judgement("c", "", "", "holds", "", judged, "", judged)
+
+
+def row_of(measured, error, count=1, **fields):
+    row = judge.Row("holds", "", "", 0.0, setting="map", quantity="f", predicted="0")
+    numbers = {"measured": measured, "error": error, "seeds": 40, "margin": 0.1}
+    return dataclasses.replace(row, **numbers, confidence=1 - 0.05 / count, **fields)
+
+
+def test_wrong_verdicts_that_are_to_be_expected_close_the_table():
+    """At the margin of its interval a claim counts with the level it was tested at, 5 %."""
+    cfg = load("claims", ClaimsConfig)
+    half = Slope(0.0, 0.01, 40).half_width(0.95)
+    at_the_edge = claim_of(row_of(0.1 - half, 0.01))
+    inside = claim_of(row_of(0.0, 0.001), row_of(0.01, 0.001))
+    bootstrapped = claim_of(row_of(0.0, None, setting=None))
+    exact = claim_of(judge.Row("holds", "", "", 0.0))
+    failing = claim_of(row_of(0.9, 0.01), verdict="fails")
+    record = judge.Record((at_the_edge, inside, bootstrapped, exact, failing), (), ())
+    assert report.level(at_the_edge) == pytest.approx(0.05)
+    assert report.level(inside) < 1e-6
+    both = [row_of(0.1 - half, 0.01), row_of(0.0, 0.001)]
+    assert report.level(claim_of(*both)) == pytest.approx(0.1)  # Bonferroni: of two.
+    line = report.expected_errors(record, cfg)
+    assert "the 2 claims of exponents that hold" in line
+    assert "leave 0.1 wrong ones to be expected at most" in line
+    assert "add up to 0.05" in line
+    assert "the 1 claims of landscapes that hold add at most 0.05" in line
+    assert line in report.page(record, cfg)
 
 
 def test_unknown_ids_are_a_config_error(tmp_path):

@@ -68,11 +68,44 @@ def test_zero_is_said_and_not_minus_infinity():
     logs[2, 0] = -np.inf
     some = fit(WIDTHS, logs)
     assert some.seeds == 99
-    assert some.note == "1 seeds left out: exactly 0 in 1% of seeds"
+    said = "1 seeds left out: exactly 0 in 1% of seeds, which may move it by"
+    assert some.note == f"{said} {some.bias:.1g}"
     logs[2, :30] = -np.inf
     assert str(fit(WIDTHS, logs)) == "exactly 0 in 30% of seeds"
     logs[1, 50] = np.inf
     assert str(fit(WIDTHS, logs)) == "overflow in 1% of seeds; exactly 0 in 30% of seeds"
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+@pytest.mark.parametrize("lowest", [True, False])
+def test_seeds_left_out_are_covered_by_the_interval(statistic, lowest):
+    """Whatever the seeds that are 0 at one width would have been, the interval has their slope."""
+    rng = np.random.default_rng(3)
+    logs = noisy(rng, 0.0, 100, "normal") + 3 * rng.normal(size=100) * WIDTHS[:, None]
+    order = np.argsort(slope_weights(WIDTHS) @ logs)
+    # All but the outermost, which bounds the rest.
+    chosen = order[1:6] if lowest else order[-6:-1]
+    whole = fit(WIDTHS, logs, statistic)
+    logs[2, chosen] = -np.inf
+    some = fit(WIDTHS, logs, statistic)
+    assert (whole.bias, some.seeds) == (0, 95)
+    assert abs(some.value - whole.value) <= some.bias
+    assert some.half_width(0.95) > some.bias
+    # Control: in the mean, Student's interval alone would be half a standard error off, or more.
+    if statistic == "mean":
+        assert abs(some.value - whole.value) > 0.5 * some.error
+
+
+def test_a_seed_counts_at_all_widths_or_at_none():
+    """Seeds that are 0 at the largest width alone would tilt the mean of the others' logarithms."""
+    logs = np.repeat(np.where(np.arange(100) < 4, -50.0, 0.0)[None], 5, axis=0)
+    logs[4, :4] = -np.inf
+    some = fit(WIDTHS, logs)
+    assert (some.value, some.error, some.seeds) == (0, 0, 96)
+    by_width = [np.mean(row[np.isfinite(row)]) for row in logs]  # Control: each width its own.
+    assert slope_weights(WIDTHS) @ by_width > 0.2
+    logs[0, 10:13] = -np.inf  # Other seeds at another width: together more than 5 %.
+    assert math.isnan(fit(WIDTHS, logs).value)
 
 
 def test_what_rounding_hides_is_not_measured_and_is_no_overflow():

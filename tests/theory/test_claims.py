@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_theory.theory import rules
 from lora_theory.theory.claims import (
     Carried,
     Collapsing,
@@ -17,6 +18,8 @@ from lora_theory.theory.claims import (
     claims,
     derived,
 )
+from lora_theory.theory.exponents import ONE, N, Step
+from lora_theory.theory.regions import lattice, predicted_class
 from lora_theory.theory.scalings import moves
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +49,52 @@ def test_every_control_is_wrong_or_differs_from_the_claim(claim):
         if isinstance(case, Phase):
             right = dataclasses.replace(case, like=case.init, shift=Fraction(0))
             assert case.classes() != right.classes()
+
+
+def growing(residual):
+    """Gradient descent on the linear toy with another residual in place of U = b s + 1."""
+
+    def run(init, eta_a, eta_b):
+        b, s = rules.START[init] if isinstance(init, str) else init
+        while True:
+            u = residual(b * s)
+            deltas = {
+                "delta1": eta_a * b * b * u * N,
+                "delta2": eta_b * s * s * u,
+                "delta3": eta_a * eta_b * u * u * b * s * N,
+            }
+            b, s = b + eta_b * s * u, s + eta_a * b * u * N
+            yield Step(b * s, deltas, {"B": b, "Z_A": s})
+
+    return dataclasses.replace(rules.LINEAR_GD, run=run)
+
+
+RESIDUALS = {"U = 1": lambda f: ONE, "U = f² + 1": lambda f: f * f + ONE}
+
+
+def disagreeing(rule, claim):
+    """Cases of a claim about the map that another rule predicts otherwise."""
+    cases = [c for c in claim.cases if isinstance(c, Exponents) and c.rule is rules.LINEAR_GD]
+    return [c for c in cases if derived(dataclasses.replace(c, rule=rule)) != dict(c.predicted)]
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_growth_past_the_boundary_tells_the_residual(name):
+    """No point of the diagrams does, since U is Θ(1) until f has grown: boundary-gd must."""
+    wrong = growing(RESIDUALS[name])
+    found = {claim.id: disagreeing(wrong, claim) for claim in CLAIMS}
+    assert [claim for claim, cases in found.items() if cases] == ["boundary-gd"]
+    assert {case.setting.init for case in found["boundary-gd"]} == {"A", "B"}
+    for init in "AB":
+        for c_a, c_b in lattice(6):
+            asked = init, c_a, c_b
+            assert predicted_class(wrong, *asked) == predicted_class(rules.LINEAR_GD, *asked)
+
+
+def test_the_residual_itself_disagrees_nowhere():
+    """Control: b s + 1 in the same words is the rule."""
+    right = growing(lambda f: f + ONE)
+    assert not any(disagreeing(right, claim) for claim in CLAIMS)
 
 
 # Degree of an update in its gradient, which goes as 1/p: with η ∝ p^(1 + degree) A moves as p.
