@@ -86,9 +86,10 @@ def _curve_panel(
 
 def _inset(ends: list[np.ndarray]) -> tuple[float, float, float, float]:
     """Where the zoom is: it leaves more room for the long labels of losses that end near 0."""
-    positive = np.concatenate([np.empty(0), *(end[end > 0] for end in ends)])
+    finite = [end[np.isfinite(end)] for end in ends]
+    high = max((float(np.median(end)) for end in finite if end.size), default=1.0)
     x, y, width, height = _INSET
-    long = positive.size > 0 and not 1e-3 <= positive.min() < 1e4
+    long = not 1e-3 <= high < 1e4
     return x, y, width - _LONG * long, height
 
 
