@@ -1,6 +1,7 @@
 """Curves over steps: the best pairs of a landscape, with bands over seeds."""
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from lora_theory.plots.maps import PAIRS, Pairs, counted
+from lora_theory.plots.maps import NOTHING, PAIRS, Pairs, counted, say
 from lora_theory.stats import landscapes
 from lora_theory.stats.intervals import fewest_seeds, quantile_interval
 from lora_theory.stats.landscapes import Cell, Judge
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 NAMES = {"train_loss": "train", "test_loss": "test"}
 _INSET = (0.42, 0.56, 0.34, 0.41)  # The zoom, in parts of a panel.
+_LONG = 0.06  # Of a panel, by which labels such as 1.25e-10 are longer than 0.125.
 _FREE = 0.46  # Curves under the zoom reach so far up, no further: there are its labels.
+_BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}  # Of a note.
 _NO_END = 1e30  # Where a band is drawn to that has no upper end.
 _SINGLE_SEEDS = 15  # Curves of more seeds would only be a smear.
 
@@ -31,6 +34,12 @@ def draw_curves(curves: Any, data: "Dataset", pairs: Pairs, late: int, judge: Ju
     for ax, name in zip(panels, NAMES, strict=True):
         handles = _curve_panel(ax, data, name, pairs, late, judge.quantile)
     panels[1].set_xlabel("step $t$")
+    panels[1].xaxis.set_major_locator(_whole())
+    if not pairs:
+        for ax in panels:
+            ax.set_yticks([])
+            say(ax, NOTHING)
+        return
     seeds = data.seed.size
     if seeds < fewest_seeds(judge.quantile):
         handles.append(Line2D([], [], linestyle="", label=f"{counted(seeds)}: no interval"))
@@ -45,19 +54,21 @@ def _curve_panel(
     ax: Axes, data: "Dataset", name: str, pairs: Pairs, late: int, q: float
 ) -> list[Any]:
     """Curves of the pairs, a quantile over seeds, with bands and the zoom on the last tenth."""
-    inset = ax.inset_axes(_INSET)
+    samples = {key: landscapes.curve(data, name, at)[:, : late + 1] for key, at in pairs.items()}
+    inset = ax.inset_axes(_inset([of[:, -1] for of in samples.values()]))
     inset.yaxis.tick_right()
     inset.tick_params(labelsize=7, pad=2)
+    inset.xaxis.set_major_locator(_whole())
     inset.yaxis.set_major_locator(MaxNLocator(4))
-    inset.yaxis.set_major_formatter(lambda x, _: f"{x:.3g}")  # No common power above the panel.
+    inset.yaxis.set_major_formatter(lambda x, _: _short(x))  # No common power above the panel.
     start = late - max(late // 10, 1)
     steps, handles, drawn = data.step.values[: late + 1], [], []
     for key, cell in pairs.items():
         colour, dash = PAIRS[key]
-        samples = landscapes.curve(data, name, cell)[:, : late + 1]
-        centre = quantile_interval(samples, q)
-        singles = _finite(samples if len(samples) <= _SINGLE_SEEDS else samples[:0])
-        drawn.append(_Drawn(_finite(centre.value), _finite(centre.high), singles, samples[:, 0]))
+        seeds = samples[key]
+        centre = quantile_interval(seeds, q)
+        singles = _finite(seeds if len(seeds) <= _SINGLE_SEEDS else seeds[:0])
+        drawn.append(_Drawn(_finite(centre.value), _finite(centre.high), singles, seeds[:, 0]))
         for panel, shown in ((ax, slice(None)), (inset, slice(start, None))):
             (line,) = panel.plot(steps[shown], drawn[-1].centre[shown], color=colour, ls=dash)
             band = [np.minimum(end[shown], _NO_END) for end in (centre.low, centre.high)]
@@ -69,10 +80,17 @@ def _curve_panel(
     ax.set(ylabel=f"{NAMES[name]} loss", xlim=(0, late))
     top = _limits(ax, drawn, "median" if q == 0.5 else "quantile")
     inset.set_xlim(start, late)
-    _zoom(
-        inset, [landscapes.curve(data, name, at)[:, start : late + 1] for at in pairs.values()], top
-    )
+    _zoom(inset, [seeds[:, start:] for seeds in samples.values()], top)
     return handles
+
+
+def _inset(ends: list[np.ndarray]) -> tuple[float, float, float, float]:
+    """Where the zoom is: it leaves more room for the long labels of losses that end near 0."""
+    finite = [end[np.isfinite(end)] for end in ends]
+    high = max((float(np.median(end)) for end in finite if end.size), default=1.0)
+    x, y, width, height = _INSET
+    long = not 1e-3 <= high < 1e4
+    return x, y, width - _LONG * long, height
 
 
 class _Drawn(NamedTuple):
@@ -122,7 +140,7 @@ def _limits(ax: Axes, drawn: list[_Drawn], what: str) -> float:
     )
     if words:
         text = "cut off:\n" + "\n".join(words)
-        ax.text(0.07, 0.97, text, transform=ax.transAxes, va="top", fontsize=7)
+        ax.text(0.07, 0.97, text, transform=ax.transAxes, va="top", fontsize=7, bbox=_BEHIND)
     return top
 
 
@@ -135,6 +153,20 @@ def _zoom(inset: Axes, ends: list[np.ndarray], top: float) -> None:
         inset.set_ylim(0.8 * min(lows), 1.2 * max(highs))
     else:
         inset.set_visible(False)
+
+
+def _whole() -> MaxNLocator:
+    """Ticks at whole steps, otherwise those that an axis has by itself."""
+    return MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
+
+
+def _short(value: float) -> str:
+    """A loss beside the zoom, where there is little room.
+
+    >>> _short(0.125), _short(7.5e-08), _short(0.0)
+    ('0.125', '7.5e-8', '0')
+    """
+    return re.sub("e([-+])0*", r"e\1", f"{value:.3g}").replace("e+", "e")
 
 
 def _size(value: float) -> str:

@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import NullLocator
 
+from lora_theory import arguments
 from lora_theory.plots.exponents import BAND, OUTCOMES
 from lora_theory.plots.records import DrawnExponent
 from lora_theory.plots.style import STYLE, WIDTH, draw_value
@@ -23,7 +25,8 @@ PANELS = {
     "carried": ("carried rates", r"$\log_2$ (loss / loss at tuned rates)"),
 }
 _COLUMNS = (("map", "landscapes", "carried"), ("vectors",))
-_CONTROL = ("x", "#8a8a8a", "its control: what fails")
+_CAUGHT = ("x", "#8a8a8a", "its control: what fails")
+_MISSED = ("X", "#ff00ff", "its control: NOT caught")
 
 
 def differences(exponents: Sequence[DrawnExponent]) -> Figure:
@@ -31,6 +34,9 @@ def differences(exponents: Sequence[DrawnExponent]) -> Figure:
 
     Within the margin the axis is linear, beyond it logarithmic. A claim of which something has no
     number has a star.
+
+    Raises:
+        ValueError: numbers of one kind, which share a panel, with unlike margins.
     """
     columns = [
         found
@@ -47,17 +53,21 @@ def differences(exponents: Sequence[DrawnExponent]) -> Figure:
             axes = part.subplots(len(found), 1, squeeze=False, gridspec_kw=heights)[:, 0]
             for ax, (kind, mine) in zip(axes, found.items(), strict=True):
                 _panel(ax, kind, mine)
+                _ticks(ax, mine[0].margin, 72 * WIDTH / len(columns))
         if not columns:
             figure.text(0.5, 0.6, "none of these claims speaks of an exponent", ha="center")
-        unknown = any(not np.isfinite(e.off) for e in exponents)
-        handles = _exponents_legend(unknown=unknown)
+        handles = _exponents_legend(exponents)
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
 def _panel(ax: Axes, kind: str, exponents: Sequence[DrawnExponent]) -> None:
     """The numbers of one kind, whose margin they share, a row a claim."""
-    margin, one_sided = exponents[0].margin, kind == "carried"
+    margin, *others = dict.fromkeys(e.margin for e in exponents)
+    if others:
+        one = f"of one margin for all of kind {kind!r}"
+        raise arguments.refusal("exponents", one, [margin, *others])
+    one_sided = kind == "carried"
     claims = list(dict.fromkeys(exponent.claim for exponent in exponents))
     ends = [abs(end) for e in exponents for end in (e.off, e.low, e.high) if np.isfinite(end)]
     edge = max(1.6 * margin, 1.6 * max(ends, default=0))
@@ -72,10 +82,6 @@ def _panel(ax: Axes, kind: str, exponents: Sequence[DrawnExponent]) -> None:
     beyond = np.log10(edge / margin)
     ax.set_xscale("symlog", linthresh=margin, linscale=1.35 * beyond)
     ax.set_xlim(-edge, edge)
-    outside = [t for t in (0.1, 1, 5) if 1.9 * margin < t < edge][-1:]
-    ticks = [margin / 2, margin, *outside]
-    ticks = [-t for t in reversed(ticks)] + [0, *ticks]
-    ax.set_xticks(ticks, [_tick(t) for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     unknown = {e.claim for e in exponents if not np.isfinite(e.off)}
     ax.set_yticks(range(len(claims)), [c + " *" * (c in unknown) for c in claims])
@@ -96,7 +102,13 @@ def _row(ax: Axes, y: int, exponents: Sequence[DrawnExponent]) -> None:
         _bar(ax, exponent, float(place), marker, colour, 3.6 if exponent is worst else 2.0)
     for exponent in known:
         if exponent.control:
-            _bar(ax, exponent, float(y), *_CONTROL[:2], 3.6)
+            marker, colour, _ = _MISSED if _missed(exponent) else _CAUGHT
+            _bar(ax, exponent, float(y), marker, colour, 3.6)
+
+
+def _missed(exponent: DrawnExponent) -> bool:
+    """Whether it is one of a control that should have failed and did not."""
+    return exponent.control and exponent.verdict != "fails"
 
 
 def _bar(
@@ -109,17 +121,55 @@ def _bar(
 def _tick(value: float) -> str:
     """A number with its sign, as short as it can be.
 
-    >>> _tick(-0.02), _tick(0), _tick(1.5)
-    ('−.02', '0', '+1.5')
+    >>> _tick(-0.02), _tick(0), _tick(1.5), _tick(10.5)
+    ('−.02', '0', '+1.5', '+10.5')
     """
-    return f"{value:+g}".replace("0.", ".").replace("-", "−") if value else "0"
+    digits = f"{abs(value):g}"
+    if digits.startswith("0."):
+        digits = digits[1:]
+    sign = "+" if value > 0 else "−" if value < 0 else ""
+    return sign + digits.replace("-", "−")
 
 
-def _exponents_legend(*, unknown: bool) -> list[Any]:
+def _ticks(ax: Axes, margin: float, width: float) -> None:
+    """Ticks with room for their labels: 0 first, then the margin, what is beyond and half the
+    margin.
+
+    Args:
+        width: of the panel with the names of its rows, in points.
+    """
+    edge = ax.get_xlim()[1]
+    powers = (10.0 ** np.arange(1, np.log10(max(edge, 10)))).tolist()
+    beyond = [t for t in (0.1, 1, 5, *powers) if 1.9 * margin < t < edge][-1:]
+    room = width - 20 - max(_length(label.get_text()) for label in ax.get_yticklabels())
+    to_axes = ax.transScale + ax.transLimits
+
+    def ends(tick: float) -> tuple[float, float]:
+        at = float(to_axes.transform((tick, 0))[0]) * room
+        half = _length(_tick(tick)) / 2 + 1
+        return at - half, at + half
+
+    kept = [0.0]
+    for tick in (margin, *beyond, margin / 2):
+        low, high = ends(tick)  # Those below 0 mirror them.
+        others = [ends(at) for at in kept]
+        if ends(0)[1] < low and all(high < start or end < low for start, end in others):
+            kept += [tick, -tick]
+    ax.set_xticks(sorted(kept), [_tick(t) for t in sorted(kept)])
+
+
+def _length(words: str) -> float:
+    """Of words on an axis, in points."""
+    return float(TextPath((0, 0), words, size=STYLE["xtick.labelsize"]).get_extents().width)
+
+
+def _exponents_legend(exponents: Sequence[DrawnExponent]) -> list[Any]:
+    missed = any(_missed(e) for e in exponents)
+    unknown = any(not np.isfinite(e.off) for e in exponents)
     looks = [OUTCOMES[verdict] for verdict in ("holds", "fails", "undecided")]
     marks = [
         Line2D([], [], color=colour, marker=marker, lw=0.8, ms=3.6, label=label)
-        for marker, colour, label in (*looks, _CONTROL)
+        for marker, colour, label in (*looks, _CAUGHT, *[_MISSED] * missed)
     ]
     band = Patch(facecolor=BAND, label="margin; the axis is linear within, logarithmic beyond")
     small = Line2D([], [], color="#1f4e9c", marker="o", ms=2, lw=0, label="all but the furthest")

@@ -20,6 +20,7 @@ from lora_theory.plots.maps import (
     DIAGONAL,
     DIVERGED,
     NEAR,
+    NOTHING,
     PAIRS,
     SET,
     Rates,
@@ -33,6 +34,7 @@ from lora_theory.plots.maps import (
     loss_ticks,
     pair_marks,
     published_mark,
+    say,
     shares_mark,
 )
 from lora_theory.plots.style import STYLE, WIDTH
@@ -134,8 +136,13 @@ def _map_column(
     for ax, name, land, one in zip(axes, NAMES, lands, judged, strict=True):
         mesh = draw_map(ax, land, one, norm)
         ax.set_title(f"{NAMES[name]} loss, t = {t}")
+    finite = np.concatenate([one[np.isfinite(one)] for one in judged])
+    if not finite.size:
+        return
     bar = maps.colorbar(mesh, ax=list(axes), location="bottom", aspect=30, pad=0.02)
-    bar.set_label(f"loss, capped at {norm.vmax:.2g}")
+    low = float(norm.vmin or 0.0)
+    floor = f"\nand below {low:.2g} as that" if finite.min() < low else ""
+    bar.set_label(f"loss, capped at {norm.vmax:.2g}{floor}")
     loss_ticks(bar.ax.xaxis, float(norm.vmax or 1.0) / float(norm.vmin or 1.0))
 
 
@@ -188,11 +195,12 @@ def judges_figure(data: "Dataset", *, curve: str, t: int) -> Figure:
         figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
         axes = figure.subplots(2, 3, sharex=True, sharey=True)
         for ax, judge in zip(axes.flat, JUDGES, strict=False):
-            _cloud_panel(ax, land, optima.cloud(land.losses, judge), str(judge))
+            _cloud_panel(ax, land, optima.cloud(land.losses, judge), str(judge), NOTHING)
             draw_set(ax, land, judge)
             draw_pairs(ax, best_pairs(land, judge), {})
         last = axes.flat[len(JUDGES)]
-        _cloud_panel(last, land, optima.cloud(land.losses, None), "mean, as in the paper")
+        shares = optima.cloud(land.losses, None)
+        _cloud_panel(last, land, shares, "mean, as in the paper", "every cell lost a seed")
         for ax in axes[-1]:
             ax.set_xlabel(r"$\eta_A$")
         for ax in axes[:, 0]:
@@ -221,8 +229,11 @@ def _scaled_axis(ax: Axes, n: int) -> None:
     top.xaxis.set_minor_locator(NullLocator())
 
 
-def _cloud_panel(ax: Axes, land: Landscape, shares: np.ndarray, title: str) -> None:
+def _cloud_panel(ax: Axes, land: Landscape, shares: np.ndarray, title: str, nothing: str) -> None:
+    """Discs where the best cell lies, or the words for that it lies nowhere."""
     log_axes(ax, land)
+    if not shares.any():
+        say(ax, nothing)
     i, j = np.nonzero(shares)
     ax.scatter(
         land.eta_a[i],

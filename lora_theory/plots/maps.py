@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullLocator
+from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator, NullLocator
 
 from lora_theory import arguments
 from lora_theory.stats import landscapes, optima
@@ -19,6 +19,7 @@ from lora_theory.stats.landscapes import Cell, Judge, Landscape
 
 # Hatched: in grey print no shade of the colour scale looks like it.
 DIVERGED: Any = {"facecolor": "#efefef", "edgecolor": "#a8a8a8", "hatch": "/////", "linewidth": 0.0}
+NOTHING = "diverged everywhere"
 DIAGONAL = "#ff8c00"
 NEAR: dict[float, tuple[str, Any]] = {0.01: ("#d00000", "-"), 0.05: ("#d00000", ":")}
 SET = "#000000"
@@ -70,6 +71,8 @@ def draw_map(ax: Axes, land: Landscape, judged: np.ndarray, norm: LogNorm) -> An
             ).set(**_SHARE_LINE)
     for within, (colour, dash) in NEAR.items():
         _outline(ax, land, landscapes.near_best(judged, within), colour, dash, 1.0)
+    if not np.isfinite(judged).any():
+        say(ax, NOTHING)
     return mesh
 
 
@@ -109,12 +112,28 @@ def loss_ticks(axis: Any, ratio: float) -> None:
     """Ticks of a colour bar that spans this ratio of losses, as many as have room."""
     if ratio < 1e4:
         subs = (1, 2, 5) if ratio < 50 else (1, 3) if ratio < 300 else (1,)
-        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_locator(_narrow(axis, subs) or LogLocator(subs=subs))
         axis.set_major_formatter("{x:g}")
     else:
         axis.set_major_locator(LogLocator(numticks=5))
         axis.set_major_formatter(LogFormatterMathtext())
     axis.set_minor_locator(NullLocator())
+
+
+def _narrow(axis: Any, subs: tuple[int, ...]) -> MaxNLocator | None:
+    """Steps of equal size, where these parts of decades leave less than two ticks."""
+    low, high = sorted(axis.get_view_interval())
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = np.multiply.outer(decades, subs)
+    few = np.count_nonzero((low <= ticks) & (ticks <= high)) < 2 or high < 2 * low
+    return MaxNLocator(4) if few else None
+
+
+def say(ax: Axes, words: str) -> None:
+    """Words in the middle of a panel that has nothing else to show."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+    middle: Any = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+    ax.text(0.5, 0.5, words, **middle, bbox=box, zorder=6)
 
 
 def draw_set(ax: Axes, land: Landscape, judge: Judge) -> None:

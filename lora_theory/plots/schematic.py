@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 
+from lora_theory import arguments
 from lora_theory.plots.records import DrawnTraining
 from lora_theory.plots.style import STYLE, WIDTH
 from lora_theory.plots.theory import LINES
@@ -22,6 +23,7 @@ _ROWS = (  # Name, what it is, height: those of B beside B, of A beside A, Z_A b
     ("delta1", r"$A$'s part of $\Delta Z_B$", 1.14),
     ("eta_A", r"$\eta_A$", 0.85),
 )
+_COLUMNS = 4  # For which there is room.
 _GROWS, _SHRINKS = "#f3d3bd", "#d5dfea"
 _FIRST, _STEP, _CELL = 4.2, 0.79, (0.7, 0.25)  # Inches: centre and distance of columns, a cell.
 
@@ -30,8 +32,13 @@ def schematic(trainings: Sequence[DrawnTraining]) -> Figure:
     """Figure 1 as this project draws it: a layer, and what LoRA and LoRA+ make of it.
 
     Args:
-        trainings: a column each; those of one method side by side.
+        trainings: up to four, a column each; those of one method side by side.
+
+    Raises:
+        ValueError: more than four, or those of one method have unlike ratios of rates.
     """
+    arguments.some("trainings", trainings, _COLUMNS)
+    headings = _headings(trainings)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.0))
         ax = figure.add_axes((0, 0, 1, 1))
@@ -44,9 +51,9 @@ def schematic(trainings: Sequence[DrawnTraining]) -> Figure:
         for place, training in enumerate(trainings):
             _training(ax, training, _FIRST + _STEP * place)
         methods = [training.method for training in trainings]
-        for method in dict.fromkeys(methods):
+        for method, words in headings.items():
             at = [_FIRST + _STEP * i for i, other in enumerate(methods) if other == method]
-            _heading(ax, method, trainings[methods.index(method)], at[0], at[-1])
+            _heading(ax, f"{method}: {words}", at[0], at[-1])
         ax.text(
             2.6,
             0.14,
@@ -58,12 +65,31 @@ def schematic(trainings: Sequence[DrawnTraining]) -> Figure:
     return figure
 
 
-def _heading(ax: Axes, method: str, training: DrawnTraining, first: float, last: float) -> None:
-    """The method over its columns, and the ratio of its rates."""
+def _headings(trainings: Sequence[DrawnTraining]) -> dict[str, str]:
+    """By method, the ratio of its rates in all of its columns."""
+    found: dict[str, str] = {}
+    for training in trainings:
+        words = _ratio(training)
+        if found.setdefault(training.method, words) != words:
+            unlike = [found[training.method], words]
+            one = f"of one ratio of rates for all of {training.method}"
+            raise arguments.refusal("trainings", one, unlike)
+    return found
+
+
+def _ratio(training: DrawnTraining) -> str:
+    """λ = η_B / η_A, or what is said where there is none."""
     eta_a, eta_b = (training.sizes[name] for name in ("eta_A", "eta_B"))
+    if eta_a is None or eta_b is None:
+        frozen = [name for name, eta in (("A", eta_a), ("B", eta_b)) if eta is None]
+        return f"${'$, $'.join(frozen)}$ frozen"
     one = eta_a == eta_b
-    words = r"best $\eta_A = \eta_B$" if one else rf"$\lambda = {_theta(eta_b, eta_a)}$"
-    ax.text((first + last) / 2, 2.8, f"{method}: {words}", ha="center", va="center", fontsize=9)
+    return r"best $\eta_A = \eta_B$" if one else rf"$\lambda = {_theta(eta_b - eta_a)}$"
+
+
+def _heading(ax: Axes, words: str, first: float, last: float) -> None:
+    """The method and its rates over its columns."""
+    ax.text((first + last) / 2, 2.8, words, ha="center", va="center", fontsize=9)
     ax.plot([first - 0.34, last + 0.34], [2.63, 2.63], color="#555555", linewidth=0.6)
 
 
@@ -89,17 +115,16 @@ def _training(ax: Axes, training: DrawnTraining, x: float) -> None:
     )
 
 
-def _theta(exponent: Fraction | None, less: Fraction | None = Fraction(0)) -> str:
-    r"""Θ(n^(exponent − less)) as mathematics.
+def _theta(exponent: Fraction | None) -> str:
+    r"""Θ(n^exponent) as mathematics.
 
     >>> _theta(Fraction(-1, 2)), _theta(Fraction(1)), _theta(Fraction(0)), _theta(None)
     ('\\Theta(n^{-1/2})', '\\Theta(n)', '\\Theta(1)', '0')
     """
-    if exponent is None or less is None:
+    if exponent is None:
         return "0"
-    power = exponent - less
     plain = {"0": "1", "1": "n", "-1": "1/n"}
-    return rf"\Theta({plain.get(str(power)) or f'n^{{{power}}}'})"
+    return rf"\Theta({plain.get(str(exponent)) or f'n^{{{exponent}}}'})"
 
 
 def _factor_colour(name: str) -> str:

@@ -1,7 +1,7 @@
 """How every figure looks, and how it is written."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import Transform
 
 from lora_theory.store.files import atomic_write
 
@@ -67,13 +68,39 @@ def draw_value(
     known: bool = True,
     size: float = 3.5,
 ) -> None:
-    """A marker, open if it is not known, and its intervals in x and in y (which may miss it)."""
-    if across is not None and np.isfinite(across).all():
-        ax.plot(across, [y, y], color=colour, linewidth=0.8, zorder=3)
-    if up is not None and np.isfinite(up).all():
-        ax.plot([x, x], up, color=colour, linewidth=0.8, zorder=3)
+    """A marker, open if it is not known, and its intervals in x and in y (which may miss it).
+
+    An end that is infinite is an arrow to the edge of the axis; an interval with an end that is NaN
+    is none.
+    """
+    if across is not None and np.isfinite((x, y)).all():
+        _interval(ax, across, lambda end: (end, y), ax.get_yaxis_transform(), colour)
+    if up is not None and np.isfinite((x, y)).all():
+        _interval(ax, up, lambda end: (x, end), ax.get_xaxis_transform(), colour)
     face = colour if known else "white"
     ax.plot(x, y, marker, color=colour, mfc=face, ms=size, mew=0.8, zorder=4)
+
+
+def _interval(
+    ax: Axes,
+    ends: Sequence[float] | np.ndarray,
+    at: Callable[[float], tuple[float, float]],
+    edges: Transform,
+    colour: Any,
+) -> None:
+    """A line between `at` the ends, or arrows from there to where `edges` has 0 or 1."""
+    low, high = (float(end) for end in ends)
+    if np.isfinite((low, high)).all():
+        ax.plot(*zip(at(low), at(high), strict=True), color=colour, linewidth=0.8, zorder=3)
+        return
+    arrow = {"arrowstyle": "->", "color": colour, "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
+    for edge, end, other in ((0.0, low, high), (1.0, high, low)):
+        if np.isinf(end) and not np.isnan(other):
+            # The limits may still change: the tip is tied to the edge, not to a number.
+            start, base = (at(1 - edge), edges) if np.isinf(other) else (at(other), "data")
+            ax.annotate(
+                "", at(edge), start, edges, base, arrow, zorder=3, annotation_clip=False
+            ).set_in_layout(False)
 
 
 def dense(pad: float = 0.02) -> ConstrainedLayoutEngine:

@@ -57,23 +57,35 @@ def phase_diagrams(diagrams: Sequence[DrawnDiagram], *, every: int = 3) -> Figur
     """
     arguments.some("diagrams", diagrams, 4)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 7.7), layout="constrained")
-        axes = figure.subplots(2, 2, sharex=True, sharey=True, squeeze=False)
+        columns, rows = min(len(diagrams), 2), (len(diagrams) + 1) // 2
+        figure = Figure(figsize=(WIDTH, 1.5 + 3.1 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         drawn = sum(
             phase_diagram(ax, diagram, every=every)
             for ax, diagram in zip(axes.ravel(), diagrams, strict=False)
         )
-        for ax in axes[-1]:
+        for ax in axes.ravel()[len(diagrams) - columns : len(diagrams)]:  # With none below.
             ax.set_xlabel(r"$c_a$,  $\eta_A = \Theta(n^{c_a})$", fontsize=9)
+            ax.tick_params(labelbottom=True)
         for ax in axes[:, 0]:
             ax.set_ylabel(r"$c_b$,  $\eta_B = \Theta(n^{c_b})$", fontsize=9)
-        figure.legend(handles=_phase_legend(), loc="outside lower center", ncols=3, frameon=False)
+        for ax in axes.ravel()[len(diagrams) :]:
+            ax.set_visible(False)
         points = [point for diagram in diagrams for point in diagram.points]
+        undecided = any(point.agrees is None for point in points)
+        figure.legend(
+            handles=_phase_legend(undecided=undecided),
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+            title="areas and lines are predicted, markers and numbers measured, on a line as well",
+            title_fontsize=7,
+        )
         right = sum(point.agrees is True for point in points)
         figure.suptitle(
             f"{right} of {len(points)} measured points agree with the predicted regions, in their "
-            f"class and in the $t$ at which\nthey become unstable; {drawn} of them are drawn, "
-            "with all that do not agree. A number is that $t$, as measured.",
+            f"class and in the $t$ at which\nthey become unstable. {drawn} points are drawn, all "
+            "that do not agree among them. A number is that $t$, as measured.",
             fontsize=8,
         )
     return figure
@@ -129,8 +141,11 @@ def _point(ax: Axes, point: DrawnPoint) -> None:
         ax.plot(x, y, marker, color=colour, mfc=face, ms=size, mew=0.8, zorder=3)
 
 
-def _phase_legend() -> list[Any]:
-    markers = [
+def _phase_legend(*, undecided: bool) -> list[Any]:
+    undecided_mark = Line2D(
+        [], [], color=WRONG, marker="$?$", mec="black", mew=0.5, ms=7, lw=0, label="undecided"
+    )
+    learn = [
         Line2D(
             [],
             [],
@@ -141,7 +156,7 @@ def _phase_legend() -> list[Any]:
             ms=8 if verdict == "efficient" else 4,
             markerfacecolor=colour if verdict == "efficient" else "white",
             mew=0.8,
-            label=label,
+            label=label if verdict != "efficient" else f"measured: {label}",
         )
         for verdict, (colour, label) in LINES.items()
     ]
@@ -150,7 +165,7 @@ def _phase_legend() -> list[Any]:
             Patch(facecolor=colour, ec="#777", lw=0.4, label=f"predicted: {label}")
             for colour, label in AREAS.values()
         ),
-        *markers,
+        *learn,
         Line2D(
             [],
             [],
@@ -179,6 +194,7 @@ def _phase_legend() -> list[Any]:
             linestyle="",
             label="measured otherwise than predicted",
         ),
+        *[undecided_mark] * undecided,
         Line2D([], [], color="#555555", linestyle=":", label="one rate, $c_a = c_b$"),
     ]
 
@@ -193,7 +209,7 @@ def approaching(curves: Sequence[Curve]) -> Figure:
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         axes = figure.subplots(1, len(curves), squeeze=False)[0]
         for ax, curve in zip(axes, curves, strict=True):
-            slopes, halves = (np.array(v, float) for v in (curve.slopes, curve.half_widths))
+            slopes, halves = (_finite(v) for v in (curve.slopes, curve.half_widths))
             ax.axhline(curve.limit, color="#d95f02", linewidth=1, linestyle="--")
             ax.errorbar(
                 curve.log2_widths, slopes, yerr=halves, fmt="o-", color="#1f4e9c", ms=2, lw=0.8
@@ -203,12 +219,23 @@ def approaching(curves: Sequence[Curve]) -> Figure:
             ax.set_xscale("log", base=2)
             ax.set(xlabel=r"$\log_2 n$ (logarithmic)", xlim=(0.8 * first, 1.25 * last))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda log2_n, _: f"{log2_n:g}"))
-            room = max(float(np.nanmax(np.abs(slopes - curve.limit))) * 1.3, 0.05)
-            ax.set_ylim(curve.limit - room, curve.limit + 0.3 * room)
+            bars = np.nan_to_num(halves)
+            shown = np.concatenate([slopes - bars, slopes + bars, [curve.limit]])
+            low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+            middle, room = (low + high) / 2, max(0.6 * (high - low), 0.03)
+            ax.set_ylim(middle - room, middle + room)
+            if np.isnan(slopes).all():
+                ax.text(0.5, 0.5, "no number", transform=ax.transAxes, ha="center", va="bottom")
         axes[0].set_ylabel("slope between neighbouring widths\nwith 95 % intervals")
         figure.suptitle(
-            "Scalar map: measured slopes (dots) arrive at the predicted exponent (dashed) once the "
-            "larger of two powers has won",
+            "Scalar map: slopes measured between neighbouring widths (dots), "
+            "and their predicted limit (dashed)",
             fontsize=8,
         )
     return figure
+
+
+def _finite(values: Sequence[float | None]) -> np.ndarray:
+    """NaN where there is no finite number."""
+    found = np.array(values, float)
+    return np.where(np.isfinite(found), found, np.nan)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lora_theory.plots.curves import draw_curves
@@ -105,6 +106,55 @@ def test_what_is_far_above_the_start_is_cut_off_and_said():
     assert low < np.exp(-0.1 * STEPS)  # The least is in it,
     assert 2.0 < high < 1e4  # as is the loss at t = 0, and a peak of 10^18 flattens neither.
     assert noted(axes[0]) == ["cut off:\nmedian $10^{18}$"]
+    assert to_hex(axes[0].texts[0].get_bbox_patch().get_facecolor()) == "#ffffff"
+
+
+def falling(peak, *, row=slice(None), seeds=3):
+    """Seeds that start at 1 and soon are at 0.1, with a peak between."""
+    found = data(seeds)
+    for name in ("train_loss", "test_loss"):
+        found[name].values[:] = 0.1
+        found[name].values[..., 0] = 1.0
+        found[name].values[row, 0, 0, 2] = peak
+    return found
+
+
+@pytest.mark.parametrize(("peak", "cut"), [(1.99, False), (2.01, True), (2.4, True)])
+def test_cut_off_is_what_is_above_twice_the_start(peak, cut):
+    axes, _ = panels(falling(peak))
+    assert axes[0].get_ylim()[1] == pytest.approx(2.0)
+    assert bool(noted(axes[0])) == cut
+
+
+@pytest.mark.parametrize(("above", "said"), [(1.005, False), (1.015, True), (50.0, True)])
+def test_single_seeds_are_named_only_where_they_go_higher_than_the_median(above, said):
+    found = falling(1e3)
+    for name in ("train_loss", "test_loss"):
+        found[name].values[2, 0, 0, 2] = above * 1e3
+    (note,) = noted(panels(found)[0][0])
+    assert note.startswith("cut off:\nmedian 1000")
+    assert ("seeds" in note) == said
+
+
+def test_a_single_step_has_ticks_at_whole_steps_alone():
+    figure = Figure()
+    draw_curves(figure.subfigures(1, 1), data(3), PAIRS, 1, Judge())
+    for ax in figure.subfigs[0].axes:
+        for panel in (ax, *ax.child_axes):
+            low, high = panel.get_xlim()
+            ticks = [t for t in panel.get_xticks() if low <= t <= high]
+            assert ticks == [0.0, 1.0]
+
+
+def test_without_a_pair_no_tick_and_no_seed_is_made_up():
+    figure = Figure()
+    draw_curves(figure.subfigures(1, 1), data(3), {}, STEPS, Judge())
+    panels = [ax for ax in figure.subfigs[0].axes if ax.get_ylabel()]
+    assert not figure.subfigs[0].legends
+    for ax in panels:
+        assert len(ax.get_yticks()) == 0
+        assert noted(ax) == ["diverged everywhere"]
+        assert not zoom(ax).get_visible()
 
 
 def test_a_single_seed_that_is_cut_off_is_told_from_the_median():

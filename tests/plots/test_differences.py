@@ -1,5 +1,6 @@
 """Measured less predicted: a row a claim, intervals whole, what fails where it was measured."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from plots.readable import assert_readable
+from plots.readable import assert_readable, colliding
 
-from lora_theory.plots.differences import PANELS, differences
+from lora_theory.plots.differences import PANELS, _tick, differences
 from lora_theory.plots.exponents import OUTCOMES
 from lora_theory.plots.records import DrawnExponent
 
@@ -70,7 +71,7 @@ def test_all_exponents_of_a_claim_stand_in_its_row_the_furthest_largest():
 @pytest.mark.parametrize("verdict", ["holds", "fails", "undecided"])
 def test_what_fails_looks_otherwise_and_is_within_the_axis(verdict):
     (ax,) = differences(
-        [number(off=0.5, verdict=verdict), number("b", off=-2.0, control=True)]
+        [number(off=0.5, verdict=verdict), number("b", off=-2.0, verdict="fails", control=True)]
     ).axes
     points, _ = lines(ax)
     marker, colour, _ = OUTCOMES[verdict]
@@ -111,6 +112,20 @@ def test_what_has_no_number_is_said():
     assert len(bars) == 1
 
 
+@pytest.mark.parametrize("verdict", ["holds", "undecided"])
+def test_a_control_that_is_not_caught_has_a_mark_of_its_own(verdict):
+    caught = number("a", off=0.5, verdict="fails", control=True)
+    missed = number("b", off=-0.02, verdict=verdict, control=True)
+    figure = differences([number(), caught, number("b"), missed])
+    points, _ = lines(figure.axes[0])
+    assert points[0.5, 0.0].get_marker() == "x"
+    assert points[-0.02, 1.0].get_marker() == "X"
+    colours = {to_hex(points[at].get_color()) for at in ((0.5, 0.0), (-0.02, 1.0))}
+    assert len(colours) == 2
+    assert "its control: NOT caught" in legend(figure)
+    assert "its control: NOT caught" not in legend(differences([number(), caught]))
+
+
 def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
@@ -126,6 +141,31 @@ def test_ticks_do_not_lie_on_one_another(kind):
         for ax in figure.axes:
             boxes = [label.get_window_extent(renderer) for label in ax.get_xticklabels()]
             assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes)), (off, ax.get_title())
+
+
+@pytest.mark.parametrize(("margin", "off"), [(1e-6, 2.0), (0.02, 1e7), (1e-9, 1e9), (0.1, 10.5)])
+def test_ticks_have_room_whatever_the_margin_and_the_deviation(margin, off):
+    odd = DrawnExponent("two-layer-coordinates", "map", off, off, off, margin, "fails")
+    figure = differences([odd, *(number("b", kind) for kind in MARGINS if kind != "map")])
+    assert colliding(figure) == []
+    shown = [float(t) for t in figure.axes[0].get_xticks()]
+    assert len(shown) >= 3
+    assert shown == sorted(-t for t in shown)
+    assert 0 in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(10.5, "+10.5"), (-100.25, "−100.25"), (0.05, "+.05"), (1e-6, "+1e−06"), (0, "0")],
+)
+def test_a_tick_says_its_number(value, said):
+    assert _tick(value) == said
+
+
+def test_numbers_of_unlike_margins_are_refused_in_one_panel():
+    other = dataclasses.replace(number("b"), margin=0.2)
+    with pytest.raises(ValueError, match=r"of one margin .* 'vectors' .*0\.1, 0\.2"):
+        differences([number(), other])
 
 
 def test_no_exponents_no_panels():

@@ -9,7 +9,7 @@ import xarray
 from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
-from plots.readable import assert_readable
+from plots.readable import assert_readable, shown_texts
 
 from lora_theory.plots.landscapes import figure2, judges_figure
 from lora_theory.plots.maps import DIVERGED, PAIRS, PUBLISHED, SET
@@ -250,6 +250,51 @@ def test_odd_grids_are_drawn_without_warning(odd, tmp_path):
         assert_readable(figure)
         figure.savefig(tmp_path / name, dpi=40)
         assert (tmp_path / name).stat().st_size > 1000
+
+
+def words(figure):
+    return [words for words, _ in shown_texts(figure)]
+
+
+def test_where_all_diverged_every_panel_says_so_and_no_scale_is_made_up():
+    saved = results(points=4, scale=np.nan)
+    both = figure2(saved, early=10, late=STEPS)
+    assert words(both).count("diverged everywhere") == 4 + 2
+    assert not [w for w in words(both) if w.startswith("loss, capped") or w == "single seeds"]
+    judges = words(judges_figure(saved, curve="test_loss", t=STEPS))
+    assert judges.count("diverged everywhere") == len(JUDGES)
+    assert judges.count("every cell lost a seed") == 1
+    trained = words(drawn())
+    assert "diverged everywhere" not in trained
+    assert sum(w.startswith("loss, capped") for w in trained) == 2
+
+
+@pytest.mark.parametrize(("least", "said"), [(1e-3, False), (1e-12, True)])
+def test_the_colour_bar_says_that_lower_losses_look_alike(least, said):
+    saved = results(points=4, diverged=False)
+    for name in ("train_loss", "test_loss"):
+        saved[name].values[..., 1:] = 0.5
+        saved[name].values[:, 0, 0, 1:] = least
+    figure = figure2(saved, early=10, late=STEPS)
+    assert_readable(figure)
+    bars = [w for w in words(figure) if w.startswith("loss, capped")]
+    assert [w.split("\n")[1:] for w in bars] == [["and below 5e-07 as that"] * said] * 2
+
+
+@pytest.mark.parametrize("exponent", [0, -3, -4, -6, -11, 8])
+@pytest.mark.parametrize("factor", [1.0, 7.7])
+def test_labels_of_the_zoom_stay_within_the_panel(exponent, factor):
+    saved = results(points=3, seeds=1, diverged=False, scale=factor * 10.0**exponent)
+    figure = figure2(saved, early=10, late=STEPS)
+    found = 0
+    for ax in figure.subfigs[1].axes:
+        for inset in ax.child_axes:
+            low, high = sorted(inset.get_ylim())
+            for tick in inset.yaxis.get_major_ticks():
+                if low <= tick.get_loc() <= high:
+                    assert tick.label2.get_window_extent().x1 < ax.get_window_extent().x1
+                    found += 1
+    assert found >= 2
 
 
 @pytest.mark.parametrize("seeds", [3, 20])

@@ -1,13 +1,16 @@
 """Maps: what is drawn over (η_A, η_B) is what was judged, and outlines hold what they should."""
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
+from matplotlib.colors import LogNorm, to_hex
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from plots.readable import colliding
 
 from lora_theory.plots import maps
+from lora_theory.plots.style import STYLE
 from lora_theory.stats import optima
 from lora_theory.stats.landscapes import Judge, Landscape
 
@@ -118,3 +121,39 @@ def test_few_seeds_have_no_outline_of_a_set():
 def test_the_colour_scale_ends_at_the_cap_or_the_start_or_the_largest_loss(cap, start, high):
     norm = maps.colour_range([np.array([[1.0, 5.0, np.inf]])], start, cap)
     assert (norm.vmin, norm.vmax) == (1.0, high)
+
+
+RANGES = [
+    (1.125, 1.3),
+    (0.15, 0.19),
+    (0.0123, 0.0134),
+    (1.0, 1.15),
+    (1.0, 1.9),
+    (2.1, 4.9),
+    (0.1, 0.88),
+    (9e-3, 0.45),
+    (1.0, 1.01),
+]
+
+
+@pytest.mark.parametrize("ends", RANGES)
+def test_a_colour_bar_has_several_labels_with_room(ends):
+    """As wide and as high as those of the figures."""
+    for size, place in (((2.0, 1.5), "bottom"), ((2.0, 2.0), "right")):
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=size, layout="constrained")
+            ax = figure.subplots()
+            mesh = ax.pcolormesh(np.ones((2, 2)), norm=LogNorm(*ends))
+            ax.set_axis_off()
+            bar = figure.colorbar(mesh, ax=ax, location=place)
+            axis = bar.ax.xaxis if place == "bottom" else bar.ax.yaxis
+            maps.loss_ticks(axis, ends[1] / ends[0])
+            assert colliding(figure) == []
+            assert sum(ends[0] <= tick <= ends[1] for tick in axis.get_majorticklocs()) >= 2
+
+
+@pytest.mark.parametrize("diverged", [2, 5])
+def test_a_map_that_diverged_everywhere_says_so(diverged):
+    ax, _, _ = drawn(land(diverged=diverged))
+    said = [text.get_text() for text in ax.texts]
+    assert said == ["diverged everywhere"] * (diverged == 5)

@@ -2,10 +2,11 @@
 
 import matplotlib as mpl
 import matplotlib.image
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lora_theory.plots.style import STYLE, save
+from lora_theory.plots.style import STYLE, draw_value, save
 
 
 def drawn(height=2.0):
@@ -52,3 +53,44 @@ def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
         user = styled("b")
     for left, right in zip(plain, user, strict=True):
         assert left.read_bytes() == right.read_bytes()
+
+
+def value_drawn(**intervals):
+    """The axes of a value at (2, 3), whose limits are set once it is drawn."""
+    ax = Figure().subplots()
+    draw_value(ax, 2.0, 3.0, colour="black", **intervals)
+    ax.set(xlim=(0, 10), ylim=(1, 100), yscale="log")
+    return ax
+
+
+HALF = float(np.log10(3) / 2)  # Where 3 is on the logarithmic axis.
+
+
+@pytest.mark.parametrize(
+    ("intervals", "ends"),
+    [
+        ({"across": (1.0, np.inf)}, [[(0.1, HALF), (1.0, HALF)]]),
+        ({"across": (-np.inf, 5.0)}, [[(0.5, HALF), (0.0, HALF)]]),
+        ({"up": (10.0, np.inf)}, [[(0.2, 0.5), (0.2, 1.0)]]),
+        (
+            {"up": (-np.inf, np.inf)},
+            [[(0.2, 1.0), (0.2, 0.0)], [(0.2, 0.0), (0.2, 1.0)]],
+        ),
+        ({"across": (1.0, np.nan)}, []),
+        ({"across": (np.nan, np.inf)}, []),
+        ({"across": (1.0, 4.0)}, []),
+    ],
+)
+def test_an_infinite_end_is_an_arrow_to_the_edge_of_the_axis(intervals, ends):
+    ax = value_drawn(**intervals)
+    ax.figure.draw_without_rendering()
+    found = []
+    for text in ax.texts:
+        patch = text.arrow_patch
+        tail, tip = (patch.get_transform().transform(p) for p in patch._posA_posB)
+        found.append(ax.transAxes.inverted().transform([tail, tip]))
+    assert len(found) == len(ends)
+    for at, wanted in zip(found, ends, strict=True):
+        np.testing.assert_allclose(at, wanted, atol=1e-6)
+    finite = all(np.isfinite(pair).all() for pair in intervals.values())
+    assert len(ax.lines) == 1 + finite

@@ -47,7 +47,50 @@ def test_how_many_points_agree_and_how_many_are_drawn_is_said(agrees, right, cou
     )
     said = figure.get_suptitle()
     assert f"{right} of 676 measured points agree" in said
-    assert f"{count} of them are drawn" in said
+    assert f"{count} points are drawn, all that do not agree among them" in said
+
+
+@pytest.mark.parametrize("update", ["gd", "sign"])
+def test_every_predicted_line_lies_where_its_area_is(update):
+    found = diagram(update)
+    ax = Figure().subplots()
+    theory.phase_diagram(ax, found)
+    lines = [line for line in ax.lines if line.get_linestyle() == "-"]
+    ends = {tuple(map(tuple, line.get_xydata().tolist())): line for line in lines}
+    thin = [area for area in found.areas if area.dimension == 1]
+    assert thin
+    assert len(ends) == len(thin)
+    for area in thin:
+        line = ends[tuple(tuple(float(x) for x in corner) for corner in area.corners)]
+        assert to_hex(line.get_color()) == theory.LINES[area.name][0]
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize(("agrees", "count"), [(True, 0), (False, 0), (None, 1)])
+def test_what_is_undecided_is_in_the_legend_where_there_is_some(agrees, count):
+    assert legend(theory.phase_diagrams([diagram(agrees=agrees)])).count("undecided") == count
+
+
+def test_the_legend_says_what_is_predicted_and_what_measured():
+    figure = theory.phase_diagrams([diagram()])
+    words = figure.legends[0].get_title().get_text()
+    assert "lines are predicted" in words
+    assert "markers and numbers measured" in words
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_of_fewer_diagrams_no_axes_are_empty_and_each_column_has_its_numbers(count):
+    figure = theory.phase_diagrams([diagram()] * count)
+    assert_readable(figure)
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert len(shown) == count
+    for column in range(min(count, 2)):
+        lowest = shown[column::2][-1]
+        assert lowest.get_xlabel()
+        assert any(label.get_visible() for label in lowest.get_xticklabels())
 
 
 def test_unstable_points_show_the_t_at_which_they_were_measured_to_become_so():
@@ -79,6 +122,36 @@ def test_approaching_slopes_and_their_limit():
     assert ax.containers[0].lines[0].get_ydata().tolist() == [0.3, 0.45]
     (segment, _) = ax.containers[0].lines[2][0].get_segments()
     np.testing.assert_allclose(segment, [[9, 0.29], [9, 0.31]])
+
+
+def drawn_slopes(*slopes, limit=0.5):
+    figure = theory.approaching(
+        [Curve("f", (9.0, 12.0, 15.0), tuple(slopes), (0.01, None, 0.01), limit)]
+    )
+    assert_readable(figure)
+    return figure.axes[0], figure.get_suptitle()
+
+
+@pytest.mark.parametrize("slopes", [(1.5, 1.0, 0.6), (-1.0, 0.2, 3.0), (0.5, 0.5, 0.5)])
+def test_every_slope_and_its_interval_are_within_the_axis(slopes):
+    ax, _ = drawn_slopes(*slopes)
+    low, high = ax.get_ylim()
+    assert low < min(*slopes, 0.5) - 0.01
+    assert high > max(*slopes, 0.5) + 0.01
+
+
+@pytest.mark.parametrize("nothing", [None, np.inf, np.nan])
+def test_without_a_slope_there_is_no_number(nothing):
+    ax, _ = drawn_slopes(nothing, nothing, nothing)
+    assert [text.get_text() for text in ax.texts] == ["no number"]
+    some, _ = drawn_slopes(nothing, 0.3, nothing)
+    assert [text.get_text() for text in some.texts] == []
+
+
+def test_the_title_of_the_slopes_claims_no_success():
+    _, title = drawn_slopes(1.5, 1.0, 0.9)
+    assert "arrive" not in title
+    assert "predicted limit" in title
 
 
 def figures():
