@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from experiments import registry
 from experiments.claims import experiment, judge, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
-from experiments.claims.judge import Judge, in_words
+from experiments.claims.judge import Judge, Judged, Judgement, Record, Row, in_words
 from experiments.lab.command_line import load, main
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
@@ -170,6 +170,27 @@ def test_every_number_of_the_claims_is_drawn(reference):
     shown = differences(drawn)
     labels = {label.get_text() for ax in shown.axes for label in ax.get_yticklabels()}
     assert labels == set(with_numbers)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "drawn"),
+    [("fails", ["fails"]), ("undecided", ["undecided", "holds"]), ("holds", ["holds", "holds"])],
+)
+def test_of_a_control_is_drawn_what_fails_or_all_where_it_is_not_caught(verdict, drawn):
+    """So that a number of a control that does not fail is one of a control that was not caught."""
+
+    def judged(*verdicts):
+        rows = tuple(
+            Row(v, "", "", 0.0, quantity="f", predicted="0", measured=0.0, margin=0.1)
+            for v in verdicts
+        )
+        return Judged(verdicts[0], None, rows)
+
+    claim = Judgement("a", "", "", "holds", "", judged("holds"), "wrong", judged(verdict, "holds"))
+    numbers = report.numbers(Record((claim,), (), ()))
+    assert [n.verdict for n in numbers if n.control] == drawn
+    words = [text.get_text() for text in differences(numbers).legends[0].get_texts()]
+    assert ("its control: NOT caught" in words) == (verdict != "fails")
 
 
 @pytest.mark.slow
