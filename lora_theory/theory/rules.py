@@ -13,18 +13,8 @@ rule                              what it follows
 from collections.abc import Iterator
 from typing import Any
 
-from lora_theory.theory.exponents import (
-    ONE,
-    ZERO,
-    N,
-    Power,
-    R,
-    Rule,
-    Step,
-    Unknown,
-    rational,
-    width_rates,
-)
+from lora_theory.theory.exponents import Rule, Step, width_rates
+from lora_theory.theory.powers import ONE, ZERO, N, Power, R, Unknown, rational
 
 Start = tuple[Power, Power]
 # Sizes of (B, Z_A) at the start: Init[1], Init[2], and both random.
