@@ -4,7 +4,13 @@ A `Power` is Θ(n^γ r^ρ) or exactly zero, its exponents exact fractions, or th
 analysis (`exponents.solve`). Nothing is measured here, and nothing here needs JAX.
 """
 
+import contextlib
+import dataclasses
 import itertools
+import math
+import numbers
+from collections.abc import Iterator
+from contextvars import ContextVar
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -35,15 +41,45 @@ def rational(value: Any, name: str = "exponent") -> Fraction:
     )
 
 
+@dataclasses.dataclass
+class Watch:
+    """What a rule does with its sizes during an update, for `trends`.
+
+    Attributes:
+        compared: of every comparison, the ratio of both sizes.
+        convex: whether sizes were only added, multiplied and raised to positive powers, so that
+            exponents are maxima of sums with no negative factor: convex, and never falling where
+            one of them grows.
+    """
+
+    compared: "list[Power]" = dataclasses.field(default_factory=list)
+    convex: bool = True
+
+
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Watch]:
+    """Note what is done with powers in the block."""
+    watch = Watch()
+    token = _watch.set(watch)
+    try:
+        yield watch
+    finally:
+        _watch.reset(token)
+
+
 class Power:
     """Θ(n^γ · r^ρ), or exactly zero: γ[uv] = γ[u] + γ[v], γ[u + v] = max(γ[u], γ[v]).
 
     n grows first: of two powers the larger is the one with the larger γ, and with the larger ρ
-    where γ is the same. Sizes have no sign, so nothing cancels: there is no subtraction. Powers
-    are equal if they are of the same order: in `solve` that splits the exponents.
+    where γ is the same. Sizes have no sign: b − η g is `b + eta * g`, and where terms cancel
+    `cancelled` says so. A positive number is Θ(1), and 0 is exactly zero. Powers are equal if they
+    are of the same order: in `solve` that splits the exponents.
 
     >>> n = Power(1)
-    >>> n ** "-1/2" * n + Power(0)  # n^(1/2) + 1
+    >>> 2 * n ** "-1/2" * n + 1  # 2 n^(1/2) + 1
     n^1/2
     >>> Power(0) * ZERO
     0
@@ -56,11 +92,14 @@ class Power:
     def __init__(self, gamma: Any = 0, rho: Any = 0):
         self._forms: tuple[Form, Form] | None = ((rational(gamma),), (rational(rho),))
         self._cell: Cell | None = None
+        self.fixed = True  # Made of constants and rates by products alone, not by adding.
 
     @classmethod
-    def _of(cls, forms: tuple[Form, Form] | None, cell: Cell | None) -> "Power":
-        power = cls()
-        power._forms, power._cell = forms, cell
+    def _of(
+        cls, forms: tuple[Form, Form] | None, cell: Cell | None, *, fixed: bool = True
+    ) -> "Power":
+        power = cls.__new__(cls)
+        power._forms, power._cell, power.fixed = forms, cell, fixed
         return power
 
     @property
@@ -73,15 +112,21 @@ class Power:
         """ρ, the exponent of r; None for exactly zero."""
         return None if self._forms is None else self._forms[1][0]
 
-    def __mul__(self, other: "Power") -> "Power":
-        left, right = self._forms, _power(other)._forms
-        cell = self._cell or other._cell
+    def __mul__(self, other: Any) -> "Power":
+        other = as_power(other)
+        left, right = self._forms, other._forms
+        cell, fixed = self._cell or other._cell, self.fixed and other.fixed
         if left is None or right is None:
-            return Power._of(None, cell)
-        return Power._of((_plus(left[0], right[0]), _plus(left[1], right[1])), cell)
+            return Power._of(None, cell, fixed=fixed)
+        forms = (_plus(left[0], right[0]), _plus(left[1], right[1]))
+        return Power._of(forms, cell, fixed=fixed)
 
-    def __add__(self, other: "Power") -> "Power":
-        return self if self.compare(other) >= 0 else other
+    def __add__(self, other: Any) -> "Power":
+        other = as_power(other)
+        larger = self if self._order(other) >= 0 else other
+        return Power._of(larger._forms, larger._cell, fixed=False)
+
+    __rmul__, __radd__ = __mul__, __add__
 
     def __pow__(self, exponent: int | str | Fraction) -> "Power":
         if isinstance(exponent, Power):
@@ -91,28 +136,46 @@ class Power:
             if q <= 0:
                 raise RuleError(f"zero to the power {q} has no size")
             return self
+        if q < 0 and not self.fixed:
+            _note_not_convex()
         gamma, rho = (tuple(q * c for c in form) for form in self._forms)
-        return Power._of((gamma, rho), self._cell)
+        return Power._of((gamma, rho), self._cell, fixed=self.fixed)
 
-    def __truediv__(self, other: "Power") -> "Power":
-        return self * _power(other) ** -1
+    def __truediv__(self, other: Any) -> "Power":
+        if other is self and self._forms is not None:
+            return Power._of(ONE._forms, self._cell)
+        return self * as_power(other) ** -1
 
-    def compare(self, other: "Power") -> int:
+    def __rtruediv__(self, other: Any) -> "Power":
+        return as_power(other) * self**-1
+
+    def compare(self, other: Any) -> int:
         """−1, 0 or 1 as this power is asymptotically smaller, of the same order, or larger."""
-        left, right = self._forms, _power(other)._forms
+        other = as_power(other)
+        if self._forms is not None and other._forms is not None:
+            _note_not_convex()
+        return self._order(other)
+
+    def _order(self, other: "Power") -> int:
+        left, right = self._forms, other._forms
         if left is None or right is None:
             return (left is not None) - (right is not None)
         cell = self._cell or other._cell
-        if cell is None:  # Numbers: no need of a difference.
+        watch = _watch.get()
+        if cell is None and watch is None:  # Numbers: no need of a difference.
             return (left > right) - (left < right)
-        for mine, others in zip(left, right, strict=True):
-            form = _plus(mine, tuple(-c for c in others))
-            if order := cell.sign(form):
+        forms = tuple(
+            _plus(mine, tuple(-c for c in others)) for mine, others in zip(left, right, strict=True)
+        )
+        if watch is not None:
+            watch.compared.append(Power._of((forms[0], forms[1]), cell))
+        for form in forms:
+            if order := cell.sign(form) if cell else (form[0] > 0) - (form[0] < 0):
                 return order
         return 0
 
     def __eq__(self, other: object) -> bool:
-        return self.compare(_power(other)) == 0
+        return self.compare(other) == 0
 
     def __hash__(self) -> int:
         if self._cell is not None:
@@ -122,7 +185,8 @@ class Power:
     def __repr__(self) -> str:
         if self._forms is None:
             return "0"
-        factors = (("n", self._forms[0][0]), ("r", self._forms[1][0]))
+        names = self._cell.names if self._cell else ()
+        factors = (("n", _text(self._forms[0], names)), ("r", _text(self._forms[1], names)))
         return " ".join(f"{base}^{e}" for base, e in factors if e) or "1"
 
     def _refuse(self, *_: Any) -> Any:
@@ -131,15 +195,91 @@ class Power:
             "anything else is not polynomial in n"
         )
 
-    __sub__ = __rsub__ = __neg__ = __float__ = __int__ = __abs__ = __rpow__ = __bool__ = _refuse
-    __radd__ = __rmul__ = __rtruediv__ = _refuse  # Of what is no power.
-    __lt__ = __le__ = __gt__ = __ge__ = __mod__ = __floordiv__ = _refuse
+    def _refuse_minus(self, *_: Any) -> Any:
+        raise RuleError(
+            "sizes have no sign: write b + x for b − x, x for −x, "
+            "and cancelled(b, x, to=…) where the difference is smaller than both"
+        )
+
+    __sub__ = __rsub__ = __neg__ = _refuse_minus
+    __float__ = __int__ = __abs__ = __rpow__ = __bool__ = __mod__ = __floordiv__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 
-def _power(value: Any) -> Power:
-    if not isinstance(value, Power):
-        raise RuleError(f"a rule must be made of powers of n, as Power(1) (got {value!r})")
-    return value
+def as_power(value: Any) -> Power:
+    """A size as a `Power`: a positive number is Θ(1), and 0 is exactly zero.
+
+    Args:
+        value: a `Power` or a real number.
+
+    Raises:
+        RuleError: a negative number, or what is no number.
+
+    >>> as_power(0.5), as_power(0), as_power(Power(2))
+    (1, 0, n^2)
+    >>> as_power(-2)
+    Traceback (most recent call last):
+    ...
+    lora_theory.theory.powers.RuleError: sizes have no sign: write 2 for -2
+    """
+    if isinstance(value, Power):
+        return value
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        if value < 0:
+            raise RuleError(f"sizes have no sign: write {-value} for {value}")
+        return ONE if value else ZERO
+    raise RuleError(
+        f"a rule must be made of powers of n, as Power(1), and of numbers (got {value!r})"
+    )
+
+
+def cancelled(*terms: Any, to: Any) -> Power:
+    """A sum whose largest terms cancel: Θ(to), smaller than they are, or exactly zero.
+
+    The algebra does not see cancellation: that there is one is the caller's knowledge. Where one
+    term alone is the largest, or all are zero, nothing can cancel and the sum is what it is.
+
+    Args:
+        terms: sizes of the terms, two or more.
+        to: the size of the sum where the largest terms are of the same order; 0 for exactly zero.
+
+    Raises:
+        RuleError: `to` is larger than the sum would be without cancellation, or one term alone.
+
+    A residual f − y that training has brought down to n^−1/2:
+
+    >>> f, y = Power(0), Power(0)
+    >>> cancelled(f, y, to=Power("-1/2")), cancelled(f, y, to=0)
+    (n^-1/2, 0)
+    >>> cancelled(N, y, to=0)  # n − 1 is Θ(n)
+    n^1
+    """
+    sizes = [as_power(term) for term in terms]
+    if len(sizes) < 2:
+        raise RuleError(
+            f"cancelled: needs two terms or more, as cancelled(u, v, to=0) (got {terms})"
+        )
+    total, smaller = sum(sizes, ZERO), as_power(to)
+    if total == ZERO or sum(size == total for size in sizes) == 1:
+        return total
+    if smaller.compare(total) > 0:
+        raise RuleError(f"to: must not be larger than the sum of the terms, {total} (got {to})")
+    return smaller
+
+
+def _note_not_convex() -> None:
+    watch = _watch.get()
+    if watch is not None:
+        watch.convex = False
+
+
+def _text(form: Form, names: tuple[str, ...]) -> str:
+    """An exponent in words; empty for 0."""
+    if len(form) == 1 or not any(form[1:]):
+        return str(form[0]) if form[0] else ""
+    terms = [str(form[0])] if form[0] else []
+    terms += [f"{c} {name}" for c, name in zip(form[1:], names, strict=False) if c]
+    return f"({' + '.join(terms)})"
 
 
 def _plus(left: Form, right: Form) -> Form:

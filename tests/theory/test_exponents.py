@@ -22,17 +22,19 @@ from lora_theory.theory.exponents import (
 )
 from lora_theory.theory.rules import (
     LINEAR_GD,
-    START,
     processed,
+    starts,
 )
+
+NOTHING = {"A": ()}  # Rules that start from constants of their own.
 
 
 def cells(regions):
     return [str(region.cell) for region in regions]
 
 
-def lora_fa(init, eta_b):
-    b, z_a = START[init]
+def lora_fa(start, eta_b):
+    b, z_a = start
     while True:
         db = eta_b * processed(z_a)
         b = b + db
@@ -40,8 +42,8 @@ def lora_fa(init, eta_b):
         yield Step(b * z_a, deltas, {"B": b, "Z_A": z_a})
 
 
-def full_fine_tuning(init, eta):
-    z = ONE
+def full_fine_tuning(start, eta):
+    (z,) = start
     while True:
         dz = eta * N
         z = z + dz
@@ -49,7 +51,7 @@ def full_fine_tuning(init, eta):
 
 
 def test_lora_fa_never_is_efficient():
-    rule = Rule("LoRA-FA", lora_fa, ("c_b",), width_rates("eta_b"), ("A", "B"))
+    rule = Rule("LoRA-FA", lora_fa, ("c_b",), width_rates("eta_b"), starts("A", "B"))
     assert efficient(rule, "A") == []
     assert [str(r) for r in solve(rule, "A") if r.cell.dimension == 0] == ["B alone: c_b = 0"]
     # With A = 0 for ever nothing moves, whatever the rate.
@@ -57,7 +59,7 @@ def test_lora_fa_never_is_efficient():
 
 
 def test_full_fine_tuning_is_efficient_at_one_rate():
-    rule = Rule("full", full_fine_tuning, ("c",), width_rates("eta"), ("W*",))
+    rule = Rule("full", full_fine_tuning, ("c",), width_rates("eta"), {"W*": (1,)})
     assert cells(efficient(rule, "W*")) == ["c = -1"]
 
 
@@ -68,23 +70,27 @@ def test_full_fine_tuning_is_efficient_at_one_rate():
         lambda n: -n,
         lambda n: n**n,
         lambda n: 2**n,
-        lambda n: n * 2.0,
-        lambda n: n + 1,
+        lambda n: n * -2.0,
+        lambda n: n + "1",
+        lambda n: n / 0,
+        lambda n: n * float("nan"),
+        lambda n: n * True,
         lambda n: __import__("math").exp(n),
         lambda n: __import__("math").log(n),
         lambda n: abs(n),
         lambda n: n if n > ONE else ONE,
         lambda n: ZERO**-1,
-        lambda n: 3,
-        lambda n: n if n == 1 else ONE,
+        lambda n: -3,
+        lambda n: None,
+        lambda n: n if n == "n" else ONE,
     ],
 )
 def test_rules_that_are_not_polynomial_are_refused(bad):
-    def run(init, eta):
+    def run(start, eta):
         while True:
             yield Step(bad(N), {"delta1": ONE}, {})
 
-    rule = Rule("bad", run, ("c",), width_rates("eta"), ("A",))
+    rule = Rule("bad", run, ("c",), width_rates("eta"), NOTHING)
     with pytest.raises(RuleError):
         classify(rule, "A", {"c": 0})
     with pytest.raises(RuleError):
@@ -117,12 +123,12 @@ def test_equal_exponents_give_equal_sizes():
 def test_a_rule_may_ask_whether_powers_are_equal():
     """On unknown exponents as on numbers: what is learned at the rate n^−1 and at no other."""
 
-    def run(init, eta):
+    def run(start, eta):
         while True:
             delta = ONE if eta * N == ONE else ZERO
             yield Step(delta, {"delta1": delta}, {})
 
-    rule = Rule("equal", run, ("c",), width_rates("eta"), ("A",))
+    rule = Rule("equal", run, ("c",), width_rates("eta"), NOTHING)
     assert cells(efficient(rule, "A")) == ["c = -1"]
     assert [classify(rule, "A", {"c": c}).verdict.value for c in (-2, -1, 0)] == [
         "stable, no feature learning",
@@ -134,7 +140,7 @@ def test_a_rule_may_ask_whether_powers_are_equal():
 def chain(links):
     """Sizes that feed each other in a row: the last one grows only after as many steps."""
 
-    def run(init, eta):
+    def run(start, eta):
         sizes = [ONE] + [ZERO] * (links - 1)
         while True:
             for i in range(links - 1, 0, -1):
@@ -144,22 +150,30 @@ def chain(links):
     return run
 
 
-def test_longer_chains_need_more_steps_and_can_say_so():
-    short, long = (
-        Rule("chain", chain(8), ("c",), width_rates("eta"), ("A",), settled=settled)
+@pytest.mark.parametrize("links", [2, 8, 30])
+def test_a_long_chain_is_followed_to_its_end(links):
+    """f feels the rate only after as many steps as the chain has links."""
+    rule = Rule("chain", chain(links), ("c",), width_rates("eta"), NOTHING)
+    assert classify(rule, "A", {"c": 1}).verdict is Verdict.UNSTABLE
+    assert classify(rule, "A", {"c": 0}).verdict is Verdict.EFFICIENT
+    assert first_unstable(rule, "A", {"c": 1}) == links - 1
+
+
+def test_instability_is_dated_up_to_the_step_that_the_rule_names():
+    early, late = (
+        Rule("chain", chain(8), ("c",), width_rates("eta"), NOTHING, settled=settled)
         for settled in (4, 10)
     )
-    assert classify(long, "A", {"c": 1}).verdict is Verdict.UNSTABLE
-    assert first_unstable(long, "A", {"c": 1}) == 7
-    assert classify(short, "A", {"c": 1}).verdict is Verdict.EFFICIENT  # Why `settled` exists.
+    assert str(classify(early, "A", {"c": 1})) == "unstable later"
+    assert str(classify(late, "A", {"c": 1})) == "unstable from t = 7"
 
 
-@pytest.mark.parametrize("deltas", [{}, {"delta_1": ZERO}, {"delta2": ONE}])
+@pytest.mark.parametrize("deltas", [{}, {"delta_1": ZERO}, {"delta3": ONE}])
 def test_steps_without_contributions_are_refused(deltas):
-    def run(init, eta):
+    def run(start, eta):
         while True:
             yield Step(ONE, deltas, {})
 
-    rule = Rule("none", run, ("c",), width_rates("eta"), ("A",))
+    rule = Rule("none", run, ("c",), width_rates("eta"), NOTHING)
     with pytest.raises(RuleError, match="deltas: must be delta1"):
         classify(rule, "A", {"c": 0})
