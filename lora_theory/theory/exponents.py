@@ -8,7 +8,7 @@ answer. Nothing is measured here, and nothing here needs JAX.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lora_theory import arguments
@@ -229,6 +229,31 @@ def shared(rule: Rule) -> Rule:
     return dataclasses.replace(rule, name=f"{rule.name}, one rate", exponents=("c",), rates=rates)
 
 
+def fixed(rule: Rule, **exponents: Any) -> Rule:
+    """The same rule with some of its exponents given.
+
+    >>> from lora_theory.theory.variants import WEIGHT_DECAY
+    >>> [str(region) for region in efficient(fixed(WEIGHT_DECAY, d=0), "A")]
+    ['True: c_a = -1, c_b = 0']
+
+    Raises:
+        ValueError: an exponent that the rule has not, all of them, or one that is not rational.
+    """
+    free = tuple(name for name in rule.exponents if name not in exponents)
+    if not free or not set(exponents) <= set(rule.exponents):
+        raise ValueError(
+            f"exponents: must be some of {', '.join(rule.exponents)}, and not all of them "
+            f"(got {', '.join(exponents)})"
+        )
+    given = {name: Unknown((rational(value, name),), None) for name, value in exponents.items()}
+
+    def rates(**values: Unknown) -> dict[str, Power]:
+        return rule.rates(**{name: (given | values)[name] for name in rule.exponents})
+
+    words = ", ".join(f"{name} = {value}" for name, value in exponents.items())
+    return dataclasses.replace(rule, name=f"{rule.name}, {words}", exponents=free, rates=rates)
+
+
 def derive(
     rule: Rule, init: str | Sizes, exponents: Mapping[str, Any], steps: int
 ) -> list[dict[str, Power]]:
@@ -291,16 +316,17 @@ def _classify(
             break
     raise RuleError(
         f"{rule.name}: its sizes still change after {t} updates in a way that does not tell what "
-        "becomes of them (an update that counts t must name its period, as Rule(…, period=2))"
+        "becomes of them (an update that counts t must name its period, as Rule(…, period=2); with "
+        "some exponents `fixed`, or at a point, by `classify`, there may be an answer)"
     )
 
 
 def _enough(moment: trends.Moment) -> int:
-    """Updates after which k sizes that feed each other, two of them in turn, have shown a trend.
+    """Updates after which k sizes that feed each other have shown their trend.
 
     What grows does so along a cycle of at most k of them, and has to be seen going round twice.
     """
-    return 4 * (len(moment.kept) + 1)
+    return 2 * (len(moment.kept) + 1)
 
 
 def _certain(past: list[trends.Moment], found: trends.Trend) -> Class:
@@ -372,12 +398,19 @@ def solve(
     unstable from t = 2: -1/2 < c ≤ 0
     """
     if question is None:
-        return _cases(rule, lambda at: _classify(rule, rule.moments(init, at), _enough))
-    return _cases(rule, lambda at: question(rule.steps(init, at)))
+        answers = _cells(rule, lambda at: _classify(rule, rule.moments(init, at), _enough))
+    else:
+        answers = _cells(rule, lambda at: question(rule.steps(init, at)))
+    return [
+        region for answer in sorted(answers, key=str) for region in _merged(answer, answers[answer])
+    ]
 
 
-def _cases(rule: Rule, answered: Callable[[dict[str, Unknown]], Any]) -> list[Region]:
-    answers: dict[Any, list[Cell]] = {}
+def _cells(
+    rule: Rule, answered: Callable[[dict[str, Unknown]], Hashable]
+) -> dict[Hashable, list[Cell]]:
+    """The cells of every answer, as the case analysis finds them."""
+    answers: dict[Hashable, list[Cell]] = {}
     todo = [Cell(rule.exponents)]
     while todo:
         cell = todo.pop()
@@ -387,11 +420,11 @@ def _cases(rule: Rule, answered: Callable[[dict[str, Unknown]], Any]) -> list[Re
             todo += cell.split(undecided.form)
             continue
         answers.setdefault(answer, []).append(cell)
-    return [
-        Region(answer, cell)
-        for answer in sorted(answers, key=str)
-        for cell in Cell.merged(answers[answer])
-    ]
+    return answers
+
+
+def _merged(answer: Any, cells: list[Cell]) -> list[Region]:
+    return [Region(answer, cell) for cell in Cell.merged(cells)]
 
 
 def efficient(rule: Rule, init: str | Sizes, *, inside: bool = True) -> list[Region]:
@@ -416,4 +449,4 @@ def efficient(rule: Rule, init: str | Sizes, *, inside: bool = True) -> list[Reg
     def answered(at: dict[str, Unknown]) -> bool:
         return _classify(rule, rule.moments(init, at), _enough).verdict in wanted
 
-    return [region for region in _cases(rule, answered) if region.answer]
+    return _merged(True, _cells(rule, answered).get(True, []))
