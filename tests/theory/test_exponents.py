@@ -1,6 +1,12 @@
 """The γ-calculus: its algebra, rules of one's own, and what is refused in words."""
 
+import collections
+import dataclasses
+import itertools
+import math
+import random
 from fractions import Fraction
+from typing import NamedTuple
 
 import pytest
 
@@ -177,3 +183,141 @@ def test_steps_without_contributions_are_refused(deltas):
     rule = Rule("none", run, ("c",), width_rates("eta"), NOTHING)
     with pytest.raises(RuleError, match="deltas: must be delta1"):
         classify(rule, "A", {"c": 0})
+
+
+class Huge(NamedTuple):
+    """A positive number, or 0, as its logarithm to base 2: brute force, without any exponents."""
+
+    log2: float
+
+    def __add__(self, other):
+        low, high = sorted((self.log2, other.log2))
+        return Huge(
+            high + math.log2(1 + 2 ** max(low - high, -1000.0)) if low > -math.inf else high
+        )
+
+    def __mul__(self, other):
+        return Huge(self.log2 + other.log2)
+
+    def to(self, q):
+        return Huge(self.log2 * float(q))
+
+
+@dataclasses.dataclass
+class Recursion:
+    """x_i' = [x_i +] Σ_j n^e_j Π_k x_k^q_k, drawn at random, with f the last size.
+
+    Attributes:
+        starts: exponents at the start; None for exactly zero.
+        kept: of every size, whether it is added to.
+        sums: of every size, its terms as (e, q_1, …).
+    """
+
+    starts: list
+    kept: list
+    sums: list
+
+    @classmethod
+    def drawn(cls, random, powers):
+        size = random.choice([1, 2, 2, 3])
+
+        def quarter(low, high):
+            return Fraction(random.randint(4 * low, 4 * high), 4)
+
+        starts = [random.choice([quarter(-2, 0), quarter(-2, 0), None]) for _ in range(size)]
+        kept = [random.random() < 0.7 for _ in range(size)]
+        sums = [
+            [
+                (quarter(-2, 1), *(random.choice(powers) for _ in range(size)))
+                for _ in range(random.choice([1, 2]))
+            ]
+            for _ in range(size)
+        ]
+        return cls(starts, kept, sums)
+
+    def powers(self, start, eta):
+        sizes = [ZERO if e is None else N**e for e in self.starts]
+        while True:
+            sizes = [
+                sum(
+                    (math.prod((x**q for x, q in zip(sizes, qs, strict=True) if q), start=N**e))
+                    for e, *qs in terms
+                )
+                + (size if kept else 0)
+                for size, kept, terms in zip(sizes, self.kept, self.sums, strict=True)
+            ]
+            yield Step(sizes[-1], {"delta1": sizes[-1]}, {})
+
+    def logs(self, log2_n):
+        sizes = [Huge(-math.inf if e is None else float(e) * log2_n) for e in self.starts]
+        while True:
+            new = []
+            for size, kept, terms in zip(sizes, self.kept, self.sums, strict=True):
+                total = size if kept else Huge(-math.inf)
+                for e, *qs in terms:
+                    term = Huge(float(e) * log2_n)
+                    for x, q in zip(sizes, qs, strict=True):
+                        term = term * x.to(q) if q else term
+                    total = total + term
+                new.append(total)
+            sizes = new
+            yield sizes[-1].log2
+
+    def slopes(self, steps):
+        small, large = (itertools.islice(self.logs(2.0**k), steps) for k in (14, 15))
+        return [
+            None if low == high == -math.inf else (high - low) / 2.0**14
+            for low, high in zip(small, large, strict=True)
+        ]
+
+    @property
+    def rule(self):
+        return Rule("drawn", self.powers, ("c",), width_rates("eta"), NOTHING)
+
+
+HALVES = [Fraction(0), Fraction(0), Fraction(1), Fraction(1, 2), Fraction(1, 3), Fraction(2)]
+WHOLE = [Fraction(0), Fraction(0), Fraction(1), Fraction(1)]
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_exponents_are_the_slopes_of_brute_force(seed):
+    drawn = Recursion.drawn(random.Random(seed), HALVES)
+    algebra = [sizes["f"].gamma for sizes in derive(drawn.rule, "A", {"c": 0}, 6)]
+    for gamma, slope in zip(algebra, drawn.slopes(6), strict=True):
+        assert slope == (None if gamma is None else pytest.approx(float(gamma), abs=1e-3))
+
+
+# f is exactly 0 for ever there, while two sizes that it never meets grow faster and faster.
+UNTOLD = 35
+
+
+@pytest.mark.parametrize("seed", [seed for seed in range(150) if seed != UNTOLD])
+def test_stability_is_that_of_brute_force_in_the_long_run(seed):
+    """400 updates of sizes that grow, if they do, by n^1/24 a round or more."""
+    drawn = Recursion.drawn(random.Random(1000 + seed), WHOLE)
+    slopes = drawn.slopes(400)
+    grown = any(slope is not None and slope > 1e-2 for slope in slopes)
+    found = classify(drawn.rule, "A", {"c": 0}).verdict
+    assert (found is Verdict.UNSTABLE) == grown
+    if not grown:
+        learns = all(slope is not None and abs(slope) < 1e-2 for slope in slopes[-12:])
+        assert (found is Verdict.EFFICIENT) == learns
+
+
+def test_what_can_not_be_told_is_refused():
+    drawn = Recursion.drawn(random.Random(1000 + UNTOLD), WHOLE)
+    with pytest.raises(
+        RuleError, match=r"still change after .* does not tell what becomes of them"
+    ):
+        classify(drawn.rule, "A", {"c": 0})
+
+
+def test_drawn_recursions_are_of_every_kind():
+    """Control: no answer fits all of the draws above."""
+    found = collections.Counter(
+        classify(Recursion.drawn(random.Random(1000 + seed), WHOLE).rule, "A", {"c": 0}).verdict
+        for seed in range(150)
+        if seed != UNTOLD
+    )
+    assert set(found) == {Verdict.UNSTABLE, Verdict.NO_LEARNING, Verdict.EFFICIENT}
+    assert min(found.values()) > 5
