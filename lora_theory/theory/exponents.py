@@ -310,8 +310,8 @@ def _classify(
             return Class(Verdict.UNSTABLE, t if t <= rule.settled else None)
         past = [*past[-WINDOW:], moment]
         found = trends.trend(past) if t > rule.settled else None
-        if found:
-            return _certain(past, found)
+        if found and (certain := _certain(past, found)):
+            return certain
         if t >= rule.settled + enough(moment):
             break
     raise RuleError(
@@ -329,11 +329,15 @@ def _enough(moment: trends.Moment) -> int:
     return 2 * (len(moment.kept) + 1)
 
 
-def _certain(past: list[trends.Moment], found: trends.Trend) -> Class:
+def _certain(past: list[trends.Moment], found: trends.Trend) -> Class | None:
     """The class of a rule whose trend is certain, and which has been stable so far."""
     if found.growth == "more" or found.grows(past, "f"):
         return Class(Verdict.UNSTABLE)
     cycle = [moment.step for moment in past[-found.period :]]
+    if found.growth == "less":  # What is Θ(1) now may shrink later.
+        alone = [step.deltas.get(name, ZERO) for step in cycle for name in ("delta1", "delta2")]
+        learned = any(delta.compare(ONE) >= 0 for delta in alone)
+        return None if learned else Class(Verdict.NO_LEARNING)
     learns = {
         name: _stays_one(past, found, name)
         for name in ("delta1", "delta2")

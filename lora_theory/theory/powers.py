@@ -49,11 +49,13 @@ class Watch:
         compared: of every comparison, the ratio of both sizes.
         convex: whether sizes were only added, multiplied and raised to positive powers, so that
             exponents are maxima of sums with no negative factor: convex, and never falling where
-            one of them grows.
+            one of them grows; negative powers of constants and rates are allowed.
+        inverts: whether there were such.
     """
 
     compared: "list[Power]" = dataclasses.field(default_factory=list)
     convex: bool = True
+    inverts: bool = False
 
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -136,8 +138,8 @@ class Power:
             if q <= 0:
                 raise RuleError(f"zero to the power {q} has no size")
             return self
-        if q < 0 and not self.fixed:
-            _note_not_convex()
+        if q < 0:
+            _note_inverse(fixed=self.fixed)
         gamma, rho = (tuple(q * c for c in form) for form in self._forms)
         return Power._of((gamma, rho), self._cell, fixed=self.fixed)
 
@@ -271,6 +273,12 @@ def _note_not_convex() -> None:
     watch = _watch.get()
     if watch is not None:
         watch.convex = False
+
+
+def _note_inverse(*, fixed: bool) -> None:
+    watch = _watch.get()
+    if watch is not None:
+        watch.convex, watch.inverts = watch.convex and fixed, True
 
 
 def _text(form: Form, names: tuple[str, ...]) -> str:

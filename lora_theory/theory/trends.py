@@ -9,7 +9,8 @@ all that follow:
   in the exponents from there on, and the growth goes on;
 - at least the same growth again, in a rule that only adds, multiplies and takes positive powers:
   exponents are then a convex F with no negative slope, so that from x to x + D and on to
-  x + D + D' with D' ≥ D, F gains at least D' the next time, and so for ever.
+  x + D + D' with D' ≥ D, F gains at least D' the next time, and so for ever;
+- no growth in such a rule: what was smaller makes what follows smaller.
 """
 
 import dataclasses
@@ -30,7 +31,9 @@ class Moment(NamedTuple):
         place: where the generator stands, and what it keeps besides sizes.
         kept: the sizes that it keeps.
         compared: ratios of the sizes that it compared on the way.
-        convex: whether it only added, multiplied and took positive powers on the way.
+        convex: whether it only added, multiplied and took positive powers on the way, but for
+            negative ones of constants and rates.
+        inverts: whether there were such.
     """
 
     step: Any
@@ -38,6 +41,7 @@ class Moment(NamedTuple):
     kept: tuple[Power, ...]
     compared: tuple[Power, ...]
     convex: bool
+    inverts: bool
 
 
 class Trend(NamedTuple):
@@ -46,13 +50,13 @@ class Trend(NamedTuple):
     Attributes:
         period: after so many updates all sizes are the same, or have grown.
         round: so many updates of the rule belong together; a part of the period.
-        growth: in every further period: "none", the "same" as in the last one, or "more", at least
-            as much, f among the sizes that grow.
+        growth: in every further period: "none", the "same" as in the last one, "more", at least
+            as much, f among the sizes that grow, or "less": no size grows, and some shrink.
     """
 
     period: int
     round: int
-    growth: Literal["none", "same", "more"]
+    growth: Literal["none", "same", "more", "less"]
 
     def grows(self, past: list[Moment], name: str) -> bool:
         """Whether a size of the steps, by name, grows from period to period."""
@@ -98,7 +102,7 @@ def moments(run: Any, period: int | None = None) -> Iterator[Moment]:
         place, kept = _standing(run)
         if period is not None:
             place = (t % period,)
-        yield Moment(step, place, tuple(kept), tuple(watch.compared), watch.convex)
+        yield Moment(step, place, tuple(kept), tuple(watch.compared), watch.convex, watch.inverts)
 
 
 def trend(past: list[Moment]) -> Trend | None:
@@ -118,7 +122,9 @@ def trend(past: list[Moment]) -> Trend | None:
     return None
 
 
-def _growth(past: list[Moment], q: int, gained: list[Power]) -> Literal["same", "more"] | None:
+def _growth(
+    past: list[Moment], q: int, gained: list[Power]
+) -> Literal["same", "more", "less"] | None:
     now, before, earlier = past[-1], past[-1 - q], past[-1 - 2 * q]
     first = _gained(earlier.kept, before.kept) if earlier.place == now.place else None
     if first is None:
@@ -126,11 +132,16 @@ def _growth(past: list[Moment], q: int, gained: list[Power]) -> Literal["same", 
     orders = {gain.compare(old) for gain, old in zip(gained, first, strict=True)}
     if orders == {0} and all(_lasts(past[-1 - i], past[-1 - i - q]) for i in range(q)):
         return "same"
-    monotone = all(moment.convex for moment in past[-2 * q :]) and not any(
+    recent = past[-2 * q :]
+    # A product of constants may be a size that changes, and its inverse then falls as it grows.
+    inverts = any(moment.inverts for moment in recent) and any(
         size.fixed and gain != ONE for size, gain in zip(now.kept, gained, strict=True)
     )
+    monotone = all(moment.convex for moment in recent) and not inverts
     if orders <= {0, 1} and monotone and past[-1].step.f.compare(before.step.f) > 0:
         return "more"
+    if monotone and all(gain.compare(ONE) <= 0 for gain in gained):
+        return "less"
     return None
 
 

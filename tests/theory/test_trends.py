@@ -78,6 +78,18 @@ def test_f_that_vanishes_further_and_further_is_stable():
     ]
 
 
+def test_f_that_vanishes_faster_and_faster_is_stable():
+    def run(start, eta):
+        f = N ** "-1/3"
+        while True:
+            f = eta * f**2
+            yield Step(f, {"delta1": f}, {"B": f})
+
+    assert verdict(run, "1/4") is Verdict.NO_LEARNING
+    assert verdict(run, "1/3") is Verdict.NO_LEARNING
+    assert verdict(run, "5/12") is Verdict.UNSTABLE
+
+
 def test_what_grows_inside_alone_is_not_unstable():
     def run(start, eta):
         z_a = N**-9
