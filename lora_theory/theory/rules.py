@@ -1,5 +1,7 @@
 """The update rules of the theory, each as the recursion of its sizes; see `exponents.Rule`.
 
+Other optimizers and parametrisations of an adapter are in `variants`.
+
 ================================  ================================================================
 rule                              what it follows
 ================================  ================================================================

@@ -109,9 +109,8 @@ def trend(past: list[Moment]) -> Trend | None:
     """What the last moments make certain of all that follow; None if nothing yet."""
     now = past[-1]
     returns = [q for q in range(1, len(past)) if past[-1 - q].place == now.place]
-    for q in returns[
-        : len(now.kept) or 1
-    ]:  # No more than all sizes can feed each other in a cycle.
+    cycles = len(now.kept) or 1  # No more than all sizes can feed each other in a cycle.
+    for q in returns[:cycles]:
         gained = _gained(past[-1 - q].kept, now.kept)
         if gained is None:
             continue
