@@ -47,7 +47,7 @@ SWEEP = Sweep(np.array([1.0, 2.0, 3.0]), (LAND,) * 3)
 FIT = Collapse((0, 0), (0, 0), (0, 0), {}, 9, np.zeros((5, 2)), 9)
 CURVES = (np.ones((4, 3)),) * 2
 MAPS = [np.random.default_rng(0).normal(size=(4, 5, 5))] * 3
-ENDS = Rule_("ends", lambda init, eta: iter(()), ("c",), width_rates("eta"), ("A",))
+ENDS = Rule_("ends", lambda start, eta: iter(()), ("c",), width_rates("eta"), {"A": ()})
 ONE = SignedLog.of(np.ones((1, 1)))
 PAIR = SignedLog.of(np.ones(2))
 
@@ -192,9 +192,10 @@ REFUSED = {
     "step": [lambda: lattice(0)],
     "run": [
         lambda: solve(
-            Rule_("r", lambda init, eta: iter(()), ("c",), width_rates("eta"), ("A",)), "A"
+            Rule_("r", lambda start, eta: iter(()), ("c",), width_rates("eta"), {"A": ()}), "A"
         )
     ],
+    "inits": [lambda: Rule_("r", lambda start, eta: iter(()), ("c",), width_rates("eta"), ("A",))],
     "steps": [
         lambda: steps_to_reach([1, 0], np.ones((1, 2)), np.ones(1)),
         lambda: derive(LINEAR_GD, "A", {"c_a": 0, "c_b": 0}, -1),

@@ -297,11 +297,13 @@ def test_a_new_model_task_loss_and_optimizer_train_in_figure_2(grown, tmp_path, 
 def test_a_new_rule_is_solved(grown, environment):
     probe = (
         "from lora_theory import solve\n"
-        "from lora_theory.theory.rules import LORA_FA\n"
-        "print(*solve(LORA_FA, 'A'), sep='; ')"
+        "from lora_theory.theory.rules import A_ALONE\n"
+        "print(*solve(A_ALONE, 'B'), sep='; ')"
     )
     done = run(grown, "-c", probe, environment=environment)
-    found = "B alone: c_b = 0; stable, no feature learning: c_b < 0; unstable from t = 1: c_b > 0\n"
+    found = (
+        "A alone: c_a = -1; stable, no feature learning: c_a < -1; unstable from t = 1: c_a > -1\n"
+    )
     assert (done.returncode, done.stdout) == (0, found), done.stderr
 
 

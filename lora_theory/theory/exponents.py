@@ -1,172 +1,40 @@
-"""The γ algebra: width exponents by exact arithmetic, and the rates at which training is efficient.
+"""Width exponents of an update rule, and the rates at which training is efficient.
 
-A `Power` is Θ(n^γ) or exactly zero. An update rule is a generator that multiplies and adds
-powers, one `Step` per update; running it gives every exponent at every t, and `solve` runs it on
-all rates at once, by exact case analysis, so that "which (c_a, c_b) are efficient?" has sets with
-rational ends for an answer. Nothing is measured here, and nothing here needs JAX.
+An update rule is a generator that multiplies and adds powers (`powers.Power`), one `Step` per
+update; running it gives every exponent at every t, and `solve` runs it on all rates at once, by
+exact case analysis, so that "which (c_a, c_b) are efficient?" has sets with rational ends for an
+answer. Nothing is measured here, and nothing here needs JAX.
 """
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lora_theory import arguments
 from lora_theory.terms import Class, Verdict
-from lora_theory.theory.polyhedra import Cell, Form, UndecidedError
+from lora_theory.theory import trends
+from lora_theory.theory.polyhedra import Cell, UndecidedError
+from lora_theory.theory.powers import ONE as ONE
+from lora_theory.theory.powers import ZERO as ZERO
+from lora_theory.theory.powers import N as N
+from lora_theory.theory.powers import Power as Power
+from lora_theory.theory.powers import R as R
+from lora_theory.theory.powers import RuleError as RuleError
+from lora_theory.theory.powers import Unknown as Unknown
+from lora_theory.theory.powers import as_power
+from lora_theory.theory.powers import rational as rational
 
-# After so many steps a rule of k = 2 sizes that feed each other has settled, or it grows for ever:
-# a max-plus recursion of k sizes that still changes after k steps has a positive cycle (as in
-# Bellman and Ford's algorithm). Contributions follow a step behind; one more is for safety.
+# Instability is dated up to this t, as "unstable from t = 3"; "unstable later" is beyond it. A rule
+# of B and Z_A alone has settled by then, or some of its sizes grow for ever.
 SETTLED = 4
+# No rule is run further at given rates. At unknown ones, which split at every comparison, it is run
+# for so many rounds as `_enough` says.
+LONGEST = 200
+# So many updates are looked back on for what repeats.
+WINDOW = 40
 
-
-class RuleError(ValueError):
-    """An update rule that is not a polynomial in powers of n with rational exponents."""
-
-
-def rational(value: Any, name: str = "exponent") -> Fraction:
-    """An exact fraction from an int, a Fraction or a string; a float would not be exact.
-
-    >>> rational("-1/2")
-    Fraction(-1, 2)
-    >>> rational(0.1, "c_a")
-    Traceback (most recent call last):
-    ...
-    ValueError: c_a: must be rational: an int, a Fraction or a string as "-1/2" (got 0.1)
-    """
-    try:
-        if isinstance(value, int | Fraction | str) and not isinstance(value, bool):
-            return Fraction(value)
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise ValueError(
-        f'{name}: must be rational: an int, a Fraction or a string as "-1/2" (got {value!r})'
-    )
-
-
-class Power:
-    """Θ(n^γ · r^ρ), or exactly zero: γ[uv] = γ[u] + γ[v], γ[u + v] = max(γ[u], γ[v]).
-
-    n grows first: of two powers the larger is the one with the larger γ, and with the larger ρ
-    where γ is the same. Sizes have no sign, so nothing cancels: there is no subtraction. Powers
-    are equal if they are of the same order: in `solve` that splits the exponents.
-
-    >>> n = Power(1)
-    >>> n ** "-1/2" * n + Power(0)  # n^(1/2) + 1
-    n^1/2
-    >>> Power(0) * ZERO
-    0
-    >>> Power("1/2") == Power(1) ** "1/2", Power(0) == ZERO
-    (True, False)
-    """
-
-    __array_ufunc__ = None  # numpy functions of a power are no powers of n
-
-    def __init__(self, gamma: Any = 0, rho: Any = 0):
-        self._forms: tuple[Form, Form] | None = ((rational(gamma),), (rational(rho),))
-        self._cell: Cell | None = None
-
-    @classmethod
-    def _of(cls, forms: tuple[Form, Form] | None, cell: Cell | None) -> "Power":
-        power = cls()
-        power._forms, power._cell = forms, cell
-        return power
-
-    @property
-    def gamma(self) -> Fraction | None:
-        """γ, the exponent of n; None for exactly zero."""
-        return None if self._forms is None else self._forms[0][0]
-
-    @property
-    def rho(self) -> Fraction | None:
-        """ρ, the exponent of r; None for exactly zero."""
-        return None if self._forms is None else self._forms[1][0]
-
-    def __mul__(self, other: "Power") -> "Power":
-        left, right = self._forms, _power(other)._forms
-        cell = self._cell or other._cell
-        if left is None or right is None:
-            return Power._of(None, cell)
-        return Power._of((_plus(left[0], right[0]), _plus(left[1], right[1])), cell)
-
-    def __add__(self, other: "Power") -> "Power":
-        return self if self.compare(other) >= 0 else other
-
-    def __pow__(self, exponent: int | str | Fraction) -> "Power":
-        if isinstance(exponent, Power):
-            raise RuleError("a power of n can not be an exponent: the rule is not polynomial in n")
-        q = rational(exponent)
-        if self._forms is None:
-            if q <= 0:
-                raise RuleError(f"zero to the power {q} has no size")
-            return self
-        gamma, rho = (tuple(q * c for c in form) for form in self._forms)
-        return Power._of((gamma, rho), self._cell)
-
-    def __truediv__(self, other: "Power") -> "Power":
-        return self * _power(other) ** -1
-
-    def compare(self, other: "Power") -> int:
-        """−1, 0 or 1 as this power is asymptotically smaller, of the same order, or larger."""
-        left, right = self._forms, _power(other)._forms
-        if left is None or right is None:
-            return (left is not None) - (right is not None)
-        cell = self._cell or other._cell
-        if cell is None:  # Numbers: no need of a difference.
-            return (left > right) - (left < right)
-        for mine, others in zip(left, right, strict=True):
-            form = _plus(mine, tuple(-c for c in others))
-            if order := cell.sign(form):
-                return order
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return self.compare(_power(other)) == 0
-
-    def __hash__(self) -> int:
-        if self._cell is not None:
-            raise RuleError("a power of unknown exponents can not be looked up")
-        return hash(self._forms)
-
-    def __repr__(self) -> str:
-        if self._forms is None:
-            return "0"
-        factors = (("n", self._forms[0][0]), ("r", self._forms[1][0]))
-        return " ".join(f"{base}^{e}" for base, e in factors if e) or "1"
-
-    def _refuse(self, *_: Any) -> Any:
-        raise RuleError(
-            "a rule may add, multiply, divide and raise powers of n to rational powers; "
-            "anything else is not polynomial in n"
-        )
-
-    __sub__ = __rsub__ = __neg__ = __float__ = __int__ = __abs__ = __rpow__ = __bool__ = _refuse
-    __radd__ = __rmul__ = __rtruediv__ = _refuse  # Of what is no power.
-    __lt__ = __le__ = __gt__ = __ge__ = __mod__ = __floordiv__ = _refuse
-
-
-def _power(value: Any) -> Power:
-    if not isinstance(value, Power):
-        raise RuleError(f"a rule must be made of powers of n, as Power(1) (got {value!r})")
-    return value
-
-
-def _plus(left: Form, right: Form) -> Form:
-    if len(left) == len(right) == 1:  # Numbers.
-        return (left[0] + right[0],)
-    pairs = itertools.zip_longest(left, right, fillvalue=Fraction(0))
-    return tuple(a + b for a, b in pairs)
-
-
-ZERO = Power._of(None, None)
-ONE = Power(0)
-N = Power(1)
-R = Power(0, 1)
-
-
+Sizes = tuple[Any, ...]
 _DELTAS = {"delta1", "delta2", "delta3"}
 
 
@@ -176,7 +44,8 @@ class Step(NamedTuple):
     Attributes:
         f: the output, or Z_B for a layer alone; what must stay O(1).
         deltas: contributions to this update of f: delta1 (A moved alone), delta2 (B moved
-            alone), delta3 (both); of a single matrix, delta1 alone.
+            alone), delta3 (both); of a single matrix, delta1 alone. What is left out is 0: where
+            B alone is trained, delta2 is enough.
         inside: what Definition 3 wants to be O(1) as well: B, Z_A.
         other: anything else worth predicting.
     """
@@ -197,25 +66,28 @@ class Rule:
 
     Attributes:
         name: in words.
-        run: `(init, **rates)` -> iterator of a `Step` per update, for ever; the rates are powers.
+        run: `(start, **rates)` -> generator of a `Step` per update, for ever; `start` is a tuple
+            of sizes, as (B, Z_A), and the rates are powers. It keeps sizes in variables of its
+            own, and adds, multiplies, divides and raises them to powers.
         exponents: the names of the unknown exponents, as ("c_a", "c_b").
         rates: exponents as powers -> the keyword arguments of `run`; called with a power of n
             of each unknown exponent.
-        inits: the initialisations that `run` knows.
-        settled: steps after which exponents have settled or grow for ever: at least two more
-            than the number of sizes that feed each other.
+        inits: the initial sizes by name.
+        settled: instability is dated up to this t, and nothing is concluded before.
+        period: of an update that depends on t, if it keeps a counter: `t % 2` has the period 2.
+            Updates written one after the other, each with a `yield`, need not say it.
 
     A rule of one's own takes a few lines; LoRA-FA, which freezes A:
 
     >>> from lora_theory.theory.rules import START, processed
-    >>> def run(init, eta_b):
-    ...     b, z_a = START[init]
+    >>> def run(start, eta_b):
+    ...     b, z_a = start
     ...     while True:
     ...         db = eta_b * processed(z_a)
     ...         b = b + db
-    ...         deltas = {"delta1": ZERO, "delta2": db * z_a, "delta3": ZERO}
-    ...         yield Step(b * z_a, deltas, {"B": b, "Z_A": z_a})
-    >>> lora_fa = Rule("LoRA-FA, sign updates", run, ("c_b",), width_rates("eta_b"), ("A",))
+    ...         yield Step(b * z_a, {"delta2": db * z_a}, {"B": b, "Z_A": z_a})
+    >>> inits = {"A": START["A"]}
+    >>> lora_fa = Rule("LoRA-FA, sign updates", run, ("c_b",), width_rates("eta_b"), inits)
     >>> for region in solve(lora_fa, "A"):
     ...     print(region)
     B alone: c_b = 0
@@ -224,44 +96,72 @@ class Rule:
 
     And full fine-tuning of the same layer, one matrix with one rate, ΔW Z = Θ(n) η:
 
-    >>> def run(init, eta):
-    ...     z = ONE
+    >>> def run(start, eta):
+    ...     (z,) = start
     ...     while True:
     ...         dz = eta * N
     ...         z = z + dz
     ...         yield Step(z, {"delta1": dz}, {})
-    >>> full = Rule("full fine-tuning, sign updates", run, ("c",), width_rates("eta"), ("W*",))
+    >>> full = Rule("full fine-tuning", run, ("c",), width_rates("eta"), {"W*": (1,)})
     >>> [str(region) for region in efficient(full, "W*")]
     ['True: c = -1']
+
+    From other sizes at the start:
+
+    >>> [str(region) for region in efficient(full, (N ** "1/2",))]  # f is not O(1)
+    []
     """
 
     name: str
     run: Callable[..., Iterator[Step]]
     exponents: tuple[str, ...]
     rates: Callable[..., dict[str, Power]]
-    inits: tuple[str, ...]
+    inits: Mapping[str, Sizes] = dataclasses.field(hash=False)
     settled: int = SETTLED
+    period: int | None = None
 
-    def steps(
-        self, init: "str | tuple[Power, Power]", exponents: Mapping[str, Any]
-    ) -> Iterator[Step]:
+    def __post_init__(self) -> None:
+        arguments.integer("settled", self.settled)
+        if self.period is not None:
+            arguments.integer("period", self.period)
+        if not isinstance(self.inits, Mapping):
+            wanted = 'sizes by name, as {"A": (0, 1)} for B = 0 and Z_A = Θ(1)'
+            raise arguments.refusal("inits", wanted, self.inits)
+
+    def start(self, init: str | Sizes) -> tuple[Power, ...]:
+        """The sizes at the start: those of a name in `inits`, or the given ones.
+
+        Raises:
+            ValueError: an unknown name, or sizes that are none, or as many as no init has.
+        """
+        if isinstance(init, str):
+            arguments.one_of("init", init, self.inits)
+            init = self.inits[init]
+        counts = {len(sizes) for sizes in self.inits.values()}
+        wanted = f"one of {', '.join(self.inits)}, or sizes at the start, as (Power(0), 0)"
+        if not isinstance(init, tuple) or (counts and len(init) not in counts):
+            raise arguments.refusal("init", wanted, init)
+        try:
+            return tuple(as_power(size) for size in init)
+        except RuleError:
+            raise arguments.refusal("init", wanted, init) from None
+
+    def steps(self, init: str | Sizes, exponents: Mapping[str, Any]) -> Iterator[Step]:
         """Run at the given exponents (numbers, or the powers of a case analysis).
 
         Args:
-            init: one of `inits`, or the sizes of (B, Z_A) at the start.
+            init: one of `inits`, or sizes at the start, as those of (B, Z_A).
             exponents: the exponent of each rate, by name.
 
         Raises:
             ValueError: an unknown init, missing or unknown exponents, or one that is no rational.
             RuleError: the rule is not polynomial in n.
         """
-        if isinstance(init, str) and init not in self.inits:
-            raise ValueError(f"init: must be one of {', '.join(self.inits)} (got {init!r})")
-        if not isinstance(init, str) and not (
-            isinstance(init, tuple) and [type(size) for size in init] == [Power, Power]
-        ):
-            wanted = f"one of {', '.join(self.inits)}, or the two powers (B, Z_A)"
-            raise arguments.refusal("init", wanted, init)
+        return (moment.step for moment in self.moments(init, exponents))
+
+    def moments(self, init: str | Sizes, exponents: Mapping[str, Any]) -> Iterator[trends.Moment]:
+        """The steps, each with what the rule keeps; arguments are those of `steps`."""
+        start = self.start(init)
         if not isinstance(exponents, Mapping):
             raise arguments.refusal("exponents", "by name, as {'c_a': -1}", exponents)
         if set(exponents) != set(self.exponents):
@@ -273,39 +173,36 @@ class Rule:
             name: value if isinstance(value, Unknown) else Unknown((rational(value, name),), None)
             for name, value in exponents.items()
         }
-        for step in self.run(init, **self.rates(**values)):
-            if not isinstance(step, Step):
-                raise RuleError(f"run: must yield a Step per update (got {step!r})")
-            if "delta1" not in step.deltas or not set(step.deltas) <= _DELTAS:
-                raise RuleError(
-                    f"deltas: must be delta1 and, of two factors, delta2, delta3 (got "
-                    f"{', '.join(step.deltas) or 'none'})"
-                )
-            for power in step.sizes().values():
-                _power(power)
-            yield step
-        raise RuleError("run: must yield a Step per update without end (it ended)")
-
-
-class Unknown(NamedTuple):
-    """An exponent as an affine form: a number, or an unknown of a case analysis."""
-
-    form: Form
-    cell: Cell | None
-
-    def of(self, base: Power) -> Power:
-        """`base` (n or r) raised to this exponent."""
-        gamma, rho = (
-            tuple(base_exponent * c for c in self.form) for base_exponent in _orders(base)
+        run = self.run(start, **self.rates(**values))
+        return (
+            moment._replace(step=_checked(moment.step))
+            for moment in trends.moments(run, self.period)
         )
-        return Power._of((gamma, rho), self.cell)
 
 
-def _orders(base: Power) -> tuple[Fraction, Fraction]:
-    gamma, rho = base.gamma, base.rho
-    assert gamma is not None
-    assert rho is not None
-    return gamma, rho
+def _checked(step: Any) -> Step:
+    """A step with every size as a power.
+
+    Raises:
+        RuleError: it is no step, or lacks contributions.
+    """
+    if not isinstance(step, Step):
+        raise RuleError(
+            'run: must yield a Step per update, as Step(f, {"delta1": …, "delta2": …}, {"B": …}) '
+            f"(got {step!r})"
+        )
+    for name in ("deltas", "inside", "other"):
+        if not isinstance(getattr(step, name), Mapping):
+            raise RuleError(f"{name}: must be sizes by name (got {getattr(step, name)!r})")
+    if not step.deltas or not set(step.deltas) <= _DELTAS or set(step.deltas) == {"delta3"}:
+        raise RuleError(
+            "deltas: must be delta1 (A alone, or a single matrix), delta2 (B alone) or both, and "
+            f"delta3 (got {', '.join(map(str, step.deltas)) or 'none'})"
+        )
+    f, *parts = step
+    return Step(
+        as_power(f), *({name: as_power(size) for name, size in part.items()} for part in parts)
+    )
 
 
 def width_rates(*names: str) -> Callable[..., dict[str, Power]]:
@@ -332,8 +229,33 @@ def shared(rule: Rule) -> Rule:
     return dataclasses.replace(rule, name=f"{rule.name}, one rate", exponents=("c",), rates=rates)
 
 
+def fixed(rule: Rule, **exponents: Any) -> Rule:
+    """The same rule with some of its exponents given.
+
+    >>> from lora_theory.theory.variants import WEIGHT_DECAY
+    >>> [str(region) for region in efficient(fixed(WEIGHT_DECAY, d=0), "A")]
+    ['True: c_a = -1, c_b = 0']
+
+    Raises:
+        ValueError: an exponent that the rule has not, all of them, or one that is not rational.
+    """
+    free = tuple(name for name in rule.exponents if name not in exponents)
+    if not free or not set(exponents) <= set(rule.exponents):
+        raise ValueError(
+            f"exponents: must be some of {', '.join(rule.exponents)}, and not all of them "
+            f"(got {', '.join(exponents)})"
+        )
+    given = {name: Unknown((rational(value, name),), None) for name, value in exponents.items()}
+
+    def rates(**values: Unknown) -> dict[str, Power]:
+        return rule.rates(**{name: (given | values)[name] for name in rule.exponents})
+
+    words = ", ".join(f"{name} = {value}" for name, value in exponents.items())
+    return dataclasses.replace(rule, name=f"{rule.name}, {words}", exponents=free, rates=rates)
+
+
 def derive(
-    rule: Rule, init: str | tuple[Power, Power], exponents: Mapping[str, Any], steps: int
+    rule: Rule, init: str | Sizes, exponents: Mapping[str, Any], steps: int
 ) -> list[dict[str, Power]]:
     """Every size after each of `steps` updates, by running the recursion.
 
@@ -348,8 +270,11 @@ def derive(
     return [step.sizes() for step in itertools.islice(run, steps)]
 
 
-def classify(rule: Rule, init: str, exponents: Mapping[str, Any]) -> Class:
+def classify(rule: Rule, init: str | Sizes, exponents: Mapping[str, Any]) -> Class:
     """Stable or not, and which factors learn, at given exponents.
+
+    Raises:
+        RuleError: the exponents change for so long that what becomes of them can not be told.
 
     >>> from lora_theory.theory.rules import LINEAR_GD
     >>> str(classify(LINEAR_GD, "A", {"c_a": -1, "c_b": 0}))  # Proposition 2
@@ -357,43 +282,86 @@ def classify(rule: Rule, init: str, exponents: Mapping[str, Any]) -> Class:
     >>> str(classify(LINEAR_GD, "A", {"c_a": "-1/2", "c_b": "-1/4"}))
     'unstable from t = 3'
     """
-    return _classify(rule.steps(init, exponents), rule.settled)
+    return _classify(rule, rule.moments(init, exponents), lambda _: LONGEST)
 
 
-def first_unstable(rule: Rule, init: str, exponents: Mapping[str, Any], limit: int = 1000) -> int:
+def first_unstable(
+    rule: Rule, init: str | Sizes, exponents: Mapping[str, Any], limit: int = 1000
+) -> int:
     """The first t at which f is not O(1); 0 if there is none up to `limit`."""
     limit = arguments.integer("limit", limit)
-    before: Step | None = None
-    for t, step in enumerate(itertools.islice(rule.steps(init, exponents), limit), 1):
-        if step.f.compare(ONE) > 0:
+    past: list[trends.Moment] = []
+    for t, moment in enumerate(itertools.islice(rule.moments(init, exponents), limit), 1):
+        if moment.step.f.compare(ONE) > 0:
             return t
-        if t > rule.settled and before is not None and not _differ(before, step):
+        past = [*past[-WINDOW:], moment]
+        found = trends.trend(past) if t > rule.settled else None
+        if found and found.growth != "more" and not found.grows(past, "f"):
             return 0
-        before = step
     return 0
 
 
-def _classify(steps: Iterator[Step], settled: int) -> Class:
-    for t in range(1, settled + 1):
-        step = next(steps)
-        if step.f.compare(ONE) > 0:
-            return Class(Verdict.UNSTABLE, t)
-    last = next(steps)
-    if _differ(step, last):
+def _classify(
+    rule: Rule, moments: Iterator[trends.Moment], enough: Callable[[trends.Moment], int]
+) -> Class:
+    past: list[trends.Moment] = []
+    for t, moment in enumerate(moments, 1):
+        if moment.step.f.compare(ONE) > 0:
+            return Class(Verdict.UNSTABLE, t if t <= rule.settled else None)
+        past = [*past[-WINDOW:], moment]
+        found = trends.trend(past) if t > rule.settled else None
+        if found and (certain := _certain(past, found)):
+            return certain
+        if t >= rule.settled + enough(moment):
+            break
+    raise RuleError(
+        f"{rule.name}: its sizes still change after {t} updates in a way that does not tell what "
+        "becomes of them (an update that counts t must name its period, as Rule(…, period=2); with "
+        "some exponents `fixed`, or at a point, by `classify`, there may be an answer)"
+    )
+
+
+def _enough(moment: trends.Moment) -> int:
+    """Updates after which k sizes that feed each other have shown their trend.
+
+    What grows does so along a cycle of at most k of them, and has to be seen going round twice.
+    """
+    return 2 * (len(moment.kept) + 1)
+
+
+def _certain(past: list[trends.Moment], found: trends.Trend) -> Class | None:
+    """The class of a rule whose trend is certain, and which has been stable so far."""
+    if found.growth == "more" or found.grows(past, "f"):
         return Class(Verdict.UNSTABLE)
-    alone = [last.deltas[name] for name in ("delta1", "delta2") if name in last.deltas]
-    learns = [delta.compare(ONE) == 0 for delta in alone]
-    if all(learns):
-        calm = all(size.compare(ONE) <= 0 for size in last.inside.values())
+    cycle = [moment.step for moment in past[-found.period :]]
+    if found.growth == "less":  # What is Θ(1) now may shrink later.
+        alone = [step.deltas.get(name, ZERO) for step in cycle for name in ("delta1", "delta2")]
+        learned = any(delta.compare(ONE) >= 0 for delta in alone)
+        return None if learned else Class(Verdict.NO_LEARNING)
+    learns = {
+        name: _stays_one(past, found, name)
+        for name in ("delta1", "delta2")
+        if any(name in step.deltas for step in cycle)
+    }
+    if all(learns.values()) and set(learns) != {"delta2"}:
+        calm = not any(
+            size.compare(ONE) > 0 or found.grows(past, name)
+            for step in cycle
+            for name, size in step.inside.items()
+        )
         return Class(Verdict.EFFICIENT if calm else Verdict.INSIDE)
-    if not any(learns):
+    if not any(learns.values()):
         return Class(Verdict.NO_LEARNING)
-    return Class(Verdict.A_ALONE if learns[0] else Verdict.B_ALONE)
+    return Class(Verdict.A_ALONE if learns.get("delta1") else Verdict.B_ALONE)
 
 
-def _differ(before: Step, after: Step) -> bool:
-    sizes = before.sizes()
-    return any(size.compare(sizes[name]) for name, size in after.sizes().items())
+def _stays_one(past: list[trends.Moment], found: trends.Trend, name: str) -> bool:
+    """Whether a contribution is Θ(1) in every round of the rule's updates, now and ever after."""
+    cycle = past[-found.period :]
+    if found.changes(past, name):
+        return False
+    ones = [moment.step.deltas.get(name, ZERO).compare(ONE) == 0 for moment in cycle]
+    return all(any(ones[i : i + found.round]) for i in range(0, len(ones), found.round))
 
 
 class Region(NamedTuple):
@@ -408,7 +376,7 @@ class Region(NamedTuple):
 
 def solve(
     rule: Rule,
-    init: str,
+    init: str | Sizes,
     question: Callable[[Iterator[Step]], Any] | None = None,
 ) -> list[Region]:
     """The answer to a question about the steps, for all exponents at once and exactly.
@@ -417,7 +385,8 @@ def solve(
     three (<, =, >) and the rule runs again on each, until every comparison is decided.
 
     Args:
-        rule, init: what is run.
+        rule: what is run.
+        init: a name of its `inits`, or sizes at the start.
         question: iterator of steps -> a hashable answer; the verdict by default.
 
     Returns:
@@ -432,33 +401,45 @@ def solve(
     unstable from t = 1: c > 0
     unstable from t = 2: -1/2 < c ≤ 0
     """
-    question = question or functools.partial(_classify, settled=rule.settled)
-    answers: dict[Any, list[Cell]] = {}
+    if question is None:
+        answers = _cells(rule, lambda at: _classify(rule, rule.moments(init, at), _enough))
+    else:
+        answers = _cells(rule, lambda at: question(rule.steps(init, at)))
+    return [
+        region for answer in sorted(answers, key=str) for region in _merged(answer, answers[answer])
+    ]
+
+
+def _cells(
+    rule: Rule, answered: Callable[[dict[str, Unknown]], Hashable]
+) -> dict[Hashable, list[Cell]]:
+    """The cells of every answer, as the case analysis finds them."""
+    answers: dict[Hashable, list[Cell]] = {}
     todo = [Cell(rule.exponents)]
     while todo:
         cell = todo.pop()
-        unknown = {name: Unknown(cell.variable(name), cell) for name in rule.exponents}
         try:
-            answer = question(rule.steps(init, unknown))
+            answer = answered({name: Unknown(cell.variable(name), cell) for name in rule.exponents})
         except UndecidedError as undecided:
             todo += cell.split(undecided.form)
             continue
         answers.setdefault(answer, []).append(cell)
-    return [
-        Region(answer, cell)
-        for answer in sorted(answers, key=str)
-        for cell in Cell.merged(answers[answer])
-    ]
+    return answers
 
 
-def efficient(rule: Rule, init: str, *, inside: bool = True) -> list[Region]:
+def _merged(answer: Any, cells: list[Cell]) -> list[Region]:
+    return [Region(answer, cell) for cell in Cell.merged(cells)]
+
+
+def efficient(rule: Rule, init: str | Sizes, *, inside: bool = True) -> list[Region]:
     """Where every factor learns: δ¹, δ² = Θ(1) once exponents have settled, f = O(1) (Def. 5).
 
     Exponents settle by t = 3. On the half-line below δ² (Init[2]: δ¹) is still smaller at t = 2,
     so that Definition 5 read literally, for all t > 1, leaves (−1, 0) alone there as well.
 
     Args:
-        rule, init: what is run.
+        rule: what is run.
+        init: a name of its `inits`, or sizes at the start.
         inside: whether B and Z_A must stay O(1) too, as Definition 3 asks.
 
     >>> from lora_theory.theory.rules import LAYER_SIGN
@@ -469,7 +450,7 @@ def efficient(rule: Rule, init: str, *, inside: bool = True) -> list[Region]:
     """
     wanted = {Verdict.EFFICIENT} if inside else {Verdict.EFFICIENT, Verdict.INSIDE}
 
-    def question(steps: Iterator[Step]) -> bool:
-        return _classify(steps, rule.settled).verdict in wanted
+    def answered(at: dict[str, Unknown]) -> bool:
+        return _classify(rule, rule.moments(init, at), _enough).verdict in wanted
 
-    return [region for region in solve(rule, init, question) if region.answer]
+    return _merged(True, _cells(rule, answered).get(True, []))

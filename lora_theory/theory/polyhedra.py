@@ -75,7 +75,7 @@ class Cell:
         """Its parts where the form is negative, zero and positive, without empty ones."""
         form = self._padded(form)
         return [
-            Cell(self.names, (*self.constraints, _constraint(form, relation)))
+            Cell(self.names, (*self.constraints, _constraint(form, relation)))._without_redundant()
             for relation in ("<", "=", ">")
             if self._meets(form, relation)
         ]

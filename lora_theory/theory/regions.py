@@ -7,7 +7,7 @@ from fractions import Fraction
 from lora_theory import arguments
 from lora_theory.terms import Class, Verdict
 from lora_theory.theory import exponents
-from lora_theory.theory.exponents import Rule
+from lora_theory.theory.exponents import Rule, Sizes
 
 # The box of (c_a, c_b) in which regions are drawn.
 BOX = (Fraction(-13, 6), Fraction(7, 6))
@@ -28,7 +28,7 @@ class Area:
     corners: tuple[tuple[float, ...], ...]
 
 
-def areas(rule: Rule, init: str) -> list[Area]:
+def areas(rule: Rule, init: str | Sizes) -> list[Area]:
     """The predicted regions of one diagram within `BOX`.
 
     >>> from lora_theory.theory.rules import LINEAR_GD
@@ -49,7 +49,7 @@ def areas(rule: Rule, init: str) -> list[Area]:
 
 
 @functools.cache
-def predicted_class(rule: Rule, init: str, c_a: Fraction, c_b: Fraction) -> Class:
+def predicted_class(rule: Rule, init: str | Sizes, c_a: Fraction, c_b: Fraction) -> Class:
     """The class of one point, with the exact first t of instability.
 
     >>> from lora_theory.theory.rules import LINEAR_GD

@@ -1,5 +1,7 @@
 """The update rules of the theory, each as the recursion of its sizes; see `exponents.Rule`.
 
+Other optimizers and parametrisations of an adapter are in `variants`.
+
 ================================  ================================================================
 rule                              what it follows
 ================================  ================================================================
@@ -13,26 +15,16 @@ rule                              what it follows
 from collections.abc import Iterator
 from typing import Any
 
-from lora_theory.theory.exponents import (
-    ONE,
-    ZERO,
-    N,
-    Power,
-    R,
-    Rule,
-    Step,
-    Unknown,
-    rational,
-    width_rates,
-)
+from lora_theory.theory.exponents import Rule, Step, width_rates
+from lora_theory.theory.powers import ONE, ZERO, N, Power, R, Unknown, rational
 
 Start = tuple[Power, Power]
-# Sizes of (B, Z_A) at the start: Init[1], Init[2], and both random.
+#: Sizes of (B, Z_A) at the start: Init[1], Init[2], and both random.
 START: dict[str, Start] = {"A": (ZERO, ONE), "B": (ONE, ZERO), "both": (ONE, ONE)}
 
 
 def sized(init: str, start: Any = 0) -> str | Start:
-    """An init whose random factor starts at n^start instead of 1, for `Rule.steps`.
+    """An init whose random factor starts at n^start instead of 1.
 
     >>> sized("A", "1/4")
     (0, n^1/4)
@@ -44,8 +36,9 @@ def sized(init: str, start: Any = 0) -> str | Start:
     return b * size, z_a * size
 
 
-def _sizes(init: str | Start) -> Start:
-    return START[init] if isinstance(init, str) else init
+def starts(*names: str) -> dict[str, Start]:
+    """Some of `START`, for the inits that a rule knows by name."""
+    return {name: START[name] for name in names}
 
 
 def processed(gradient: Power) -> Power:
@@ -58,9 +51,9 @@ def _of_z_b(deltas: dict[str, Power]) -> dict[str, Power]:
     return {f"{name}_Z_B": delta for name, delta in deltas.items()}
 
 
-def _linear_gd(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+def _linear_gd(start: Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
     """Eq. 2 with ‖x‖² = Θ(n) and y = Θ(1): b' = b − η_b s U, s' = s − η_a ‖x‖² b U, f = b s."""
-    b, s = _sizes(init)
+    b, s = start
     while True:
         u = b * s + ONE
         deltas = {
@@ -72,9 +65,9 @@ def _linear_gd(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
         yield Step(b * s, deltas, {"B": b, "Z_A": s})
 
 
-def _layer_sign(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+def _layer_sign(start: Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
     """Processed gradients with Θ(1) entries and g_A Z = Θ(n) (Assumption 1); f stands for Z_B."""
-    b, z_a = _sizes(init)
+    b, z_a = start
     while True:
         # A's gradient is Bᵀ dZ̄ Zᵀ and B's is dZ̄ Z_Aᵀ: zero as long as the other factor is.
         dz_a, db = eta_a * N * processed(b), eta_b * processed(z_a)
@@ -85,9 +78,9 @@ def _layer_sign(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]
         )
 
 
-def _two_layer_gd(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+def _two_layer_gd(start: Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
     """Eq. 3: with S = Bᵀ dZ̄ / U, f = S·Z_A, and W_out of size n^−1/2 in B's gradient alone."""
-    b, z_a = _sizes(init)
+    b, z_a = start
     s = ONE
     while True:
         u = s * z_a + ONE
@@ -98,9 +91,9 @@ def _two_layer_gd(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Ste
         yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
 
 
-def _two_layer_sign(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
+def _two_layer_sign(start: Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
     """Eq. 3 with sign updates: ΔB is aligned with W_out, so it moves S by n · n^−1/2 η_b."""
-    b, z_a = _sizes(init)
+    b, z_a = start
     s = ONE
     while True:
         dz_a, db = eta_a * N, eta_b
@@ -111,16 +104,14 @@ def _two_layer_sign(init: str | Start, eta_a: Power, eta_b: Power) -> Iterator[S
         yield Step(s * z_a, deltas, {"B": b, "Z_A": z_a, "Z_B": b * z_a}, other)
 
 
-def _rank_sign(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
-    """Sign updates of a layer with multiplier r^−γ and one rate; under Init[2] B ~ N(0, 1) ("B"),
-    or N(0, 1/r) ("B, variance 1/r").
+def _rank_sign(start: Start, eta: Power, multiplier: Power) -> Iterator[Step]:
+    """Sign updates of a layer with multiplier r^−γ and one rate.
 
     Sums over the r coordinates add up (r) where a factor has moved, since sign updates align
     ΔB_ij with Z_A,j and ΔZ_A,j with B_ij; against a random B they do not (r^1/2).
     """
-    narrow = init == "B, variance 1/r"
-    b, z_a = START["B" if narrow else init]
-    random_b, moved_b = b * (R ** "-1/2" if narrow else ONE), ZERO
+    random_b, z_a = start
+    moved_b = ZERO
     f = ZERO
     while True:
         dz_a, db = eta * N * processed(random_b + moved_b), eta * processed(z_a)
@@ -135,12 +126,12 @@ def _rank_sign(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
         yield Step(f, deltas, {"B": random_b + moved_b, "Z_A": z_a}, {"dZ_B": dz_b})
 
 
-def _rank_gd(init: str, eta: Power, multiplier: Power) -> Iterator[Step]:
+def _rank_gd(start: Start, eta: Power, multiplier: Power) -> Iterator[Step]:
     """Gradient descent of B's part of a layer with multiplier r^−γ: Init[1], η_B = n^c r^e.
 
     B's gradient is r^−γ dZ̄ Z_Aᵀ, so ΔB Z_A is a sum of r squares: r^(1−2γ) η_B. A is frozen.
     """
-    b, z_a = _sizes(init)
+    b, z_a = start
     while True:
         db = eta * multiplier * z_a
         deltas = {"delta1": ZERO, "delta2": multiplier * R * db * z_a, "delta3": ZERO}
@@ -153,21 +144,25 @@ def _rank_rates(c: Unknown, e: Unknown, gamma: Unknown) -> dict[str, Power]:
 
 
 _TWO_RATES = (("c_a", "c_b"), width_rates("eta_a", "eta_b"))
+_ONE_SIDED, _BOTH = starts("A", "B"), starts("both")
 #: Gradient descent on the linear toy (eq. 2; Propositions 1 and 2).
-LINEAR_GD = Rule("gradient descent on the linear toy", _linear_gd, *_TWO_RATES, ("A", "B"))
-#: Sign or Adam updates of a LoRA layer (Theorem 1).
-LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, ("A", "B"))
+LINEAR_GD = Rule("gradient descent on the linear toy", _linear_gd, *_TWO_RATES, _ONE_SIDED)
+#: Sign or Adam updates of a LoRA layer (Theorem 1); "both" has no B or A of zero at the start.
+LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, _ONE_SIDED | _BOTH)
 #: Gradient descent on the two-layer toy with both factors random (eq. 3).
-TWO_LAYER_GD = Rule("gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, ("both",))
+TWO_LAYER_GD = Rule("gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, _BOTH)
 #: Sign updates of the two-layer toy with both factors random (eq. 3).
-TWO_LAYER_SIGN = Rule("sign updates of the two-layer toy", _two_layer_sign, *_TWO_RATES, ("both",))
+TWO_LAYER_SIGN = Rule("sign updates of the two-layer toy", _two_layer_sign, *_TWO_RATES, _BOTH)
 _RANK = (("c", "e", "gamma"), _rank_rates)
 #: Exponents of the rank r under a multiplier r^−γ: sign or Adam updates, one rate.
 RANK_SIGN = Rule(
-    "sign or Adam, one rate, multiplier r^−γ", _rank_sign, *_RANK, ("A", "B", "B, variance 1/r")
+    "sign or Adam, one rate, multiplier r^−γ",
+    _rank_sign,
+    *_RANK,
+    _ONE_SIDED | {"B, variance 1/r": (R ** "-1/2", ZERO)},
 )
 #: Exponents of the rank r under a multiplier r^−γ: gradient descent of B.
-RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, ("A",))
+RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, starts("A"))
 
 # Which rule belongs to a setting, by model and update.
 RULES: dict[tuple[str, str], Rule] = {

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lora_theory.theory.powers import Power
 from lora_theory.theory.regions import BOX, areas, lattice
 from lora_theory.theory.rules import RULES
 
@@ -25,3 +26,15 @@ def test_lattice_has_the_corners_and_the_efficient_point():
     points = lattice(12)
     assert len(points) == 37**2
     assert {(-2, -2), (1, 1), (-1, 0)} <= set(points)
+
+
+def test_areas_move_with_the_sizes_at_the_start():
+    """From s₀ = n^1/3 everything is shifted by (2/3, −2/3); see the symmetry in test_rules."""
+    rule = RULES["map", "gd"]
+    (named,) = (area for area in areas(rule, "A") if area.name == "efficient")
+    (given,) = (
+        area
+        for area in areas(rule, (0, Power("1/3")))
+        if area.name == "efficient, but unstable inside"
+    )
+    assert (named.corners, given.corners) == (((-1.0, 0.0),), ((-1 / 3, -2 / 3),))

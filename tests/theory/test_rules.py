@@ -6,7 +6,17 @@ import pytest
 
 from lora_theory.terms import Verdict
 from lora_theory.theory.exponents import classify, derive, efficient, first_unstable, shared, solve
-from lora_theory.theory.rules import LAYER_SIGN, LINEAR_GD, RANK_GD, RANK_SIGN, RULES, TWO_LAYER_GD
+from lora_theory.theory.powers import ZERO, N, R
+from lora_theory.theory.rules import (
+    LAYER_SIGN,
+    LINEAR_GD,
+    RANK_GD,
+    RANK_SIGN,
+    RULES,
+    TWO_LAYER_GD,
+    sized,
+    starts,
+)
 
 LATTICE = [(Fraction(i, 12), Fraction(j, 12)) for i in range(-24, 13) for j in range(-24, 13)]
 STEPS = 7
@@ -211,3 +221,80 @@ def test_a_layer_and_its_map_share_a_rule_and_updates_do_not():
     assert RULES["map", "gd"] is RULES["linear", "gd"]
     assert RULES["layer", "adam"] is RULES["layer", "sign"]
     assert RULES["layer", "adam"] is not RULES["linear", "gd"]
+
+
+SIGMAS = ["-1", "-1/3", "0", "1/7", "1/4", "1/2", "2"]
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_the_efficient_pair_moves_with_the_size_at_the_start(sigma):
+    """(b, s, η_a‖x‖², η_b) → (b/κ, κ s, κ² η_a‖x‖², η_b/κ²) leaves f as it is, so κ = n^σ takes the
+    pair (−1, 0) from s₀ = Θ(1) to (2σ − 1, −2σ) from s₀ = n^σ: by hand, b' = b − η_b s U becomes
+    b'/κ = b/κ − (η_b/κ²)(κ s) U, and s' = s − η_a‖x‖² b U becomes κ s' = κ s − (κ² η_a‖x‖²)(b/κ) U.
+    """
+    sigma = Fraction(sigma)
+    start = (ZERO, N**sigma)
+    (pair,) = efficient(LINEAR_GD, start, inside=False)
+    assert pair.cell.point() == {"c_a": 2 * sigma - 1, "c_b": -2 * sigma}
+    # B = n^−σ and Z_A = n^σ are both O(1) at σ = 0 alone.
+    assert bool(efficient(LINEAR_GD, start)) == (sigma == 0)
+    # The whole diagram moves with it.
+    for p, m in [(-1, -1), (0, 0), (1, -1), ("1/12", "-1/12"), ("1/6", "-1/12"), (-1, 0), (0, 1)]:
+        at = {"c_a": Fraction(p) - 1, "c_b": Fraction(m)}
+        moved = {"c_a": at["c_a"] + 2 * sigma, "c_b": at["c_b"] - 2 * sigma}
+        here = first_unstable(LINEAR_GD, "A", at, 60)
+        assert first_unstable(LINEAR_GD, start, moved, 60) == here
+        f, g = (
+            [step["f"] for step in derive(LINEAR_GD, init, rates, 6)]
+            for init, rates in (("A", at), (start, moved))
+        )
+        assert f == g
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_the_best_shared_rate_moves_with_the_size_at_the_start(sigma):
+    """Stable from n^σ: c_a + c_b ≤ −1 and c_b ≤ −2σ, as (−1, 0) and its half-lines have moved; with
+    one rate c ≤ min(−1/2, −2σ). At σ = 1/4, and there alone, the pair has equal rates.
+    """
+    sigma = Fraction(sigma)
+    start = (ZERO, N**sigma)
+    best = min(Fraction(-1, 2), -2 * sigma)
+    one = shared(LINEAR_GD)
+    assert classify(one, start, {"c": best}).verdict is not Verdict.UNSTABLE
+    assert classify(one, start, {"c": best + Fraction(1, 1000)}).verdict is Verdict.UNSTABLE
+    stable = [r for r in solve(one, start) if r.answer.verdict is not Verdict.UNSTABLE]
+    assert cells(stable)[-1] in (f"c ≤ {best}", f"c < {best}")
+    learning = cells(efficient(one, start, inside=False))
+    assert learning == (["c = -1/2"] if sigma == Fraction(1, 4) else [])
+
+
+def test_sizes_at_the_start_are_those_of_the_name():
+    at = {"c_a": Fraction(-3, 4), "c_b": Fraction(-1, 4)}
+    for rule in (LINEAR_GD, LAYER_SIGN):
+        for init, sizes in starts("A", "B").items():
+            assert derive(rule, init, at, 5) == derive(rule, sizes, at, 5)
+            named, given, other = (
+                list(map(str, solve(rule, start))) for start in (init, sizes, (N**-1, N**-1))
+            )
+            assert named == given != other
+    assert sized("B", "1/4") == (N ** "1/4", ZERO)
+    assert sized("A") == "A"
+
+
+def test_both_factors_random_and_sizes_of_the_rank():
+    """f = b s = Θ(1) at once from (1, 1), and δ² = η_b s² U, δ¹ = η_a n b² U at t = 1."""
+    (pair,) = efficient(LINEAR_GD, (1, 1))
+    assert pair.cell.point() == {"c_a": -1, "c_b": 0}
+    first = derive(LINEAR_GD, (1, 1), {"c_a": "-3/2", "c_b": "-1/3"}, 1)[0]
+    assert (first["delta1"].gamma, first["delta2"].gamma) == (Fraction(-1, 2), Fraction(-1, 3))
+    # From s₀ = r^1/2, κ = r^1/2: B's contribution is larger by r at the first step.
+    first = derive(LINEAR_GD, (0, R ** "1/2"), {"c_a": -1, "c_b": 0}, 1)[0]
+    assert (first["delta2"].gamma, first["delta2"].rho) == (0, 1)
+    named, given = (solve(RANK_SIGN, init) for init in ("B, variance 1/r", (R ** "-1/2", ZERO)))
+    assert list(map(str, named)) == list(map(str, given))
+
+
+@pytest.mark.parametrize("start", [(), (1,), (1, 1, 1), [1, 1], (1, -1), (1, "1"), None])
+def test_sizes_at_the_start_that_are_none_are_refused(start):
+    with pytest.raises(ValueError, match="init: must be one of A, B, or sizes at the start, as"):
+        classify(LINEAR_GD, start, {"c_a": 0, "c_b": 0})
