@@ -30,12 +30,15 @@ def table(record: Record, cfg: "ClaimsConfig") -> list[str]:
 
 def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
     """The same as a page in Markdown: what was found, how it is judged, and each claim."""
+    command = "`make claims` (`python -m experiments.claims`)"
+    if cfg.only:
+        command = f"`python -m experiments.claims only=[{','.join(cfg.only)}]`, some of all claims"
     lines = [
         "# The claims of the theory, measured",
         "",
         f"**{summary(record)}.**",
         "",
-        f"Written by `make claims` (`python -m experiments.claims`); measured with {record.made}.",
+        f"Written by {command}; measured with {record.made}.",
         "",
         "Shown is the number furthest from its prediction, with its standard error over seeds, or "
         "its interval in brackets. A claim that fails says why. Pictures: "

@@ -63,7 +63,7 @@ def compare(
 def undecided_from(slope: Slope, predicted: float | None, *, margin: float) -> float:
     """The least level 1 − confidence at which `compare` still says "holds": its p-value.
 
-    2 P(T > (margin − |slope − predicted| − bias) / error), T of Student's law.
+    2 P(T > (margin − `|slope − predicted|` − bias) / error), T of Student's law.
 
     Args:
         slope: what was measured.

@@ -609,6 +609,16 @@ def test_wrong_verdicts_that_are_to_be_expected_close_the_table():
     assert line in report.page(record, cfg)
 
 
+@pytest.mark.parametrize(("only", "command"), [
+    ((), "`make claims` (`python -m experiments.claims`)"),
+    (["prop1-init1"], "`python -m experiments.claims only=[prop1-init1]`, some of all claims"),
+])  # fmt: skip
+def test_the_page_says_which_command_wrote_it(only, command):
+    cfg = load("claims", ClaimsConfig, [f"only=[{','.join(only)}]"] if only else [])
+    record = judge.Record((claim_of(row_of(0.0, 0.001)),), (), ())
+    assert any(line.startswith(f"Written by {command}; ") for line in report.page(record, cfg))
+
+
 def test_unknown_ids_are_a_config_error(tmp_path):
     cfg = load("claims", ClaimsConfig, ["only=[prop9]"])
     with pytest.raises(ConfigError, match="only: must be among"):
