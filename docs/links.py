@@ -38,11 +38,16 @@ class _Reader(HTMLParser):
             self.page.loaded.append(found["src"])
 
 
-def read(path: Path) -> Page:
+def parse(text: str) -> Page:
     """The links, loaded files and anchors of a page."""
     reader = _Reader()
-    reader.feed(path.read_text())
+    reader.feed(text)
     return reader.page
+
+
+def read(path: Path) -> Page:
+    """The same of a file."""
+    return parse(path.read_text())
 
 
 def wrong(root: Path) -> list[str]:

@@ -4,12 +4,13 @@ import functools
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from playwright.sync_api import Page, Request, Route
+
+from docs.links import parse, read
 
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -76,10 +77,10 @@ class Site:
         """Every page of the folder."""
         return names(self.folder)
 
-    def anchors(self, path: str) -> frozenset[str] | None:
-        """The names within a page, or None where there is no such file."""
+    def anchors(self, path: str) -> set[str] | None:
+        """The names within a page, "" for the page itself, or None where there is no such file."""
         if path in self.extra:
-            return _Names(self.extra[path].decode()).found
+            return parse(self.extra[path].decode()).anchors
         file = self.folder / path.lstrip("/")
         return _names_in(file / "index.html" if path.endswith("/") else file)
 
@@ -87,24 +88,14 @@ class Site:
         """Whether a link to this site misses: no such file, or no such place in it."""
         plain, place = urldefrag(link)
         found = self.anchors(unquote(urlsplit(plain).path))
-        return found is None or (place != "" and unquote(place) not in found)
+        return found is None or unquote(place) not in found
 
 
 @functools.cache
-def _names_in(file: Path) -> frozenset[str] | None:
+def _names_in(file: Path) -> set[str] | None:
     if not file.is_file():
         return None
-    return _Names(file.read_text()).found if file.suffix == ".html" else frozenset()
-
-
-class _Names(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: frozenset[str] = frozenset()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.found |= {value for key, value in attrs if key in ("id", "name") and value}
+    return read(file).anchors if file.suffix == ".html" else {""}
 
 
 def names(folder: Path) -> list[str]:

@@ -55,7 +55,7 @@ def growing(residual):
     """Gradient descent on the linear toy with another residual in place of U = b s + 1."""
 
     def run(init, eta_a, eta_b):
-        b, s = rules.START[init] if isinstance(init, str) else init
+        b, s = init
         while True:
             u = residual(b * s)
             deltas = {
