@@ -106,18 +106,14 @@ class Probe(NamedTuple):
         model: which model.
         task: what it trains on, and options of that task.
         options: fields of the model's config.
-        varies: the field that is varied, and by which key of the config.
-        seeds: runs at each size.
-        rate: k_a = k_b of η_a = k_a n^c_a, η_b = k_b n^c_b.
+        seeds: runs at each width.
     """
 
     model: str
     task: str = "sine"
     task_options: Mapping[str, Any] = {"n_train": 8, "n_test": 1}
     options: Mapping[str, Any] = {}
-    varies: tuple[str, str] = ("width", "widths")
-    seeds: int = 4000
-    rate: float = 0.25
+    seeds: int = 400
 
 
 MODELS: dict[str, Model] = {
@@ -145,12 +141,11 @@ OPTIMIZERS: dict[str, str] = {
 }
 # Targets of the layer are far away (±100): its residual keeps its sign for the few steps that are
 # taken, so that sign updates do not come back to where they started.
-_FAR = {"n_train": 4, "n_test": 1, "target": 100.0}
+_FAR = {"n_train": 1, "n_test": 1, "target": 100.0}
 PROBES: dict[str, Probe] = {
     **{name: Probe(name, model.task) for name, model in MODELS.items()},
-    "linear": Probe("linear", "signs", {"n_train": 1, "n_test": 1, "target": 2.0}, seeds=8000),
-    "layer": Probe("layer", "signs", _FAR, seeds=1000, rate=1.0),
-    "rank": Probe("layer", "signs", _FAR, {"alpha": 1.0}, ("rank", "ranks"), 300, 0.0625),
+    "linear": Probe("linear", "signs", {"n_train": 1, "n_test": 1, "target": 2.0}),
+    "layer": Probe("layer", "signs", _FAR),
 }
 
 
@@ -167,10 +162,9 @@ def offer_models() -> None:
 
 
 def offer_probes() -> None:
-    """Offer seeds and rates of every probe as a preset of `conf/claims.yaml`."""
+    """Offer the seeds of every probe as a preset of `conf/claims.yaml`."""
     seeds = {name: probe.seeds for name, probe in PROBES.items()}
-    rates = {name: probe.rate for name, probe in PROBES.items()}
-    ConfigStore.instance().store(name="probes", node={"seeds": seeds, "rates": rates})
+    ConfigStore.instance().store(name="probes", node={"seeds": seeds})
 
 
 def used_by_probes(
@@ -182,7 +176,7 @@ def used_by_probes(
         probes: names of `PROBES`; those of models without one here are left out.
         optimizers: names of `OPTIMIZERS`.
 
-    >>> used_by_probes(["rank"], ["adam"])["experiments.registry:MODELS"]
+    >>> used_by_probes(["layer"], ["adam"])["experiments.registry:MODELS"]
     {'layer'}
     """
     found = [PROBES[name] for name in probes if name in PROBES]

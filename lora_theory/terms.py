@@ -67,37 +67,46 @@ class Setting:
     """What a claim speaks of and a measurement runs.
 
     Attributes:
-        model: "map" (the scalar map of eq. 2, at any width), or a probe of the experiments'
-            registry: "linear" (eq. 2 in vectors), "layer" (a LoRA layer, n to n, with a 1/n
-            readout), "two_layer" (eq. 3), "rank" (the layer at one width over ranks, where
-            exponents are those of r).
+        model: one that is solved exactly, "map" (eq. 2, at any width), "layer_map" (a LoRA layer,
+            n to n, under a 1/n readout, at any width), "rank_map" (the same over ranks at one
+            width, where exponents are those of r), "two_layer_limit" (eq. 3 for wide nets); or one
+            that is trained in vectors, a probe of the experiments' registry.
         update: gd, sign or adam.
         init: "A" (Init[1]), "B" (Init[2]) or "both".
-        c_a, c_b: η_a = k_a n^c_a, η_b = k_b n^c_b (of r for "rank"; c_a None: A is frozen).
-        start: aᵀx (or b) starts at n^start instead of 1 ("map"), B at r^start ("rank").
-        gamma: of the multiplier r^−γ ("rank").
-        constant: factor on both rates: past a crossover, γ does not see it.
-        c_n: exponent of the fixed n in both rates ("rank").
+        c_a, c_b: η_a = k_a n^c_a, η_b = k_b n^c_b (of r for "rank_map"), at constants k_a, k_b that
+            a claim must not depend on.
+        start: aᵀx (or b) starts at n^start instead of 1 ("map"), B at r^start ("rank_map").
+        gamma: of the multiplier r^−γ ("rank_map").
+        c_n: exponent of the fixed n in both rates ("rank_map").
+        samples: how many.
+        inputs, outputs: of a layer that is not square, n^inputs to n^outputs ("layer_map").
+        asked: the rates are not given but follow: what moves Z_B by a constant that is asked for
+            (k_a/k_b is their ratio); c_a and c_b then say nothing.
     """
 
     model: str
     update: str
     init: str
-    c_a: Fraction | None
-    c_b: Fraction
+    c_a: Fraction = Fraction(0)
+    c_b: Fraction = Fraction(0)
     start: Fraction = Fraction(0)
     gamma: Fraction = Fraction(0)
-    constant: Fraction = Fraction(1)
     c_n: Fraction = Fraction(0)
+    samples: int = 1
+    inputs: Fraction = Fraction(1)
+    outputs: Fraction = Fraction(1)
+    asked: bool = False
 
     @property
     def base(self) -> str:
         """What is varied: n, or r."""
-        return "r" if self.model == "rank" else "n"
+        return "r" if self.model == "rank_map" else "n"
 
     def __str__(self) -> str:
-        rates = f"({'-' if self.c_a is None else self.c_a}, {self.c_b})"
-        extra = f", γ = {self.gamma}" if self.model == "rank" else ""
+        rates = "ΔZ_B asked for" if self.asked else f"({self.c_a}, {self.c_b})"
+        extra = f", γ = {self.gamma}" if self.model == "rank_map" else ""
         extra += f", start {self.base}^{self.start}" if self.start else ""
-        extra += f", rates × {self.constant}" if self.constant != 1 else ""
+        extra += f", {self.samples} samples" if self.samples > 1 else ""
+        if (self.inputs, self.outputs) != (1, 1):
+            extra += f", n^{self.inputs} to n^{self.outputs}"
         return f"{self.model}, {self.update}, {INIT_NAMES[self.init]}, {rates}{extra}"

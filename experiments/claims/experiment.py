@@ -2,15 +2,17 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from experiments import registry
-from experiments.claims import cost, settings
+from experiments.claims import cost, exact, settings
 from experiments.claims import report as shown
 from experiments.claims.judge import Judge, Record
 from experiments.claims.landscapes import LOSS, TASK, DecideConfig, WindowConfig, windows
@@ -33,11 +35,50 @@ from experiments.lab.schema import (
 from lora_theory.store.files import write_json
 from lora_theory.store.provenance import Provenance
 from lora_theory.theory import claims as theory
-from lora_theory.theory.claims import Case, Claim, Exponents, Moving, Phase, Symmetry
+from lora_theory.theory.claims import Case, Claim, Exponents, Moving, Phase, Reduction, Symmetry
 from lora_theory.theory.regions import lattice
 
 # Seeds of the scalar map and of the phase diagrams, which every report has.
 _OF_ALL = ("map", "lattice")
+_LOG2_WIDTHS = Rule(
+    "must be at least three ascending numbers from 1 to 1e6, the last at least twice the first",
+    lambda v: (
+        len(v) >= 3
+        and 1 <= 2 * v[0] <= v[-1] <= 1e6
+        and all(a < b for a, b in itertools.pairwise(v))
+    ),
+)
+_POSITIVE = Rule(
+    "must be different positive numbers, at least one",
+    lambda v: bool(v) and all(0 < number < 1e9 for number in v) and len(set(v)) == len(v),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConstantsConfig:
+    """The constants of η_A = k_a n^c_a, η_B = k_b n^c_b at which every claim of exponents is judged.
+
+    Attributes:
+        scales: √(k_a k_b).
+        ratios: k_a / k_b.
+    """
+
+    scales: tuple[float, ...] = science(_POSITIVE)
+    ratios: tuple[float, ...] = science(_POSITIVE)
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """(k_a, k_b), every scale at every ratio."""
+        return [
+            (scale * ratio**0.5, scale / ratio**0.5)
+            for scale in self.scales
+            for ratio in self.ratios
+        ]
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean of the scales."""
+        return math.prod(self.scales) ** (1 / len(self.scales))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,39 +91,31 @@ class ClaimsConfig(schema.Common):
             lambda v: v is None or (v != () and len(set(v)) == len(v)),
         )
     )
+    constants: ConstantsConfig
     widths: tuple[int, ...] = science(ascending(4))
     ranks: tuple[int, ...] = science(ascending(1))
-    rank_width: int = science(integer(4, 10**5))
-    map_log2_widths: tuple[float, ...] = science(
-        Rule(
-            "must be at least three ascending numbers from 1 to 1e6, the last at least twice the "
-            "first",
-            lambda v: (
-                len(v) >= 3
-                and 1 <= 2 * v[0] <= v[-1] <= 1e6
-                and all(a < b for a, b in itertools.pairwise(v))
-            ),
-        )
-    )
+    exact_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
+    limit_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
+    way_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
     seeds: dict[str, schema.Seeds] = science(schema.seeds(2))
+    way_seeds: int = science(integer(2, 10**5))
     steps: int = science(integer(3, 100))
     lattice_steps: int = science(integer(26, 1000))
-    rates: dict[str, float] = science(positive())
     adam_eps: float = science(positive())
     margin: float = science(positive())
-    map_margin: float = science(positive())
+    exact_margin: float = science(positive())
+    rank_margin: float = science(positive())
     confidence: float = science(number(0.5, 0.9999))
     landscapes: dict[str, WindowConfig] = science()
     decide: DecideConfig
     dpi: int = drawing(integer(30, 1200))
 
     def __post_init__(self) -> None:
-        if max(self.ranks) > self.rank_width:
-            raise ConfigError(
-                "ranks", f"must be at most rank_width = {self.rank_width}", self.ranks
-            )
-        _check_keys("seeds", self.seeds, [*_OF_ALL, *registry.PROBES])
-        _check_keys("rates", self.rates, [*registry.PROBES])
+        least = 2 ** self.way_log2_widths[0]
+        if max(self.ranks) > least - 3:
+            wanted = f"must be less than 2^way_log2_widths[0] - 2 = {least - 2:g}"
+            raise ConfigError("ranks", wanted, self.ranks)
+        _check_keys("seeds", self.seeds, [*_OF_ALL, *exact.MODELS[1:], *registry.PROBES])
 
 
 class Claims(Experiment[ClaimsConfig, Piece, Record]):
@@ -103,12 +136,12 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
             f"landscapes {window.family}, n = {window.width}": window
             for window in windows((c for c in cases if isinstance(c, Moving)), cfg)
         }
+        pieces |= {repr(case): case for case in cases if isinstance(case, Reduction)}
         pieces |= {repr(group): group for group in _longest_first(settings.groups(found), cfg)}
         for group in settings.symmetries(c for c in cases if isinstance(c, Symmetry)):
             pieces[f"symmetry {group.cases[0].update}"] = group
-        points = {*lattice(12), *(p for c in cases if isinstance(c, Phase) for p in c.points)}
-        for update, init in itertools.product(("gd", "sign"), "AB"):
-            pieces[f"phases {update} {init}"] = Diagram(update, init, tuple(sorted(points)))
+        for (model, update, init), points in _phases(cases).items():
+            pieces[f"phases {model} {update} {init}"] = Diagram(model, update, init, points)
         pieces |= {f"approach {curve}": curve for curve in settings.APPROACHES}
         return [Part("claims", pieces)]
 
@@ -120,11 +153,10 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         return {}
 
     def science(self, cfg: ClaimsConfig, *, settled: bool = True) -> dict[str, Any]:
-        """Seeds and rates of the models that the chosen claims speak of, and all the rest."""
+        """Seeds of the models that the chosen claims speak of, and all the rest."""
         found = super().science(cfg, settled=settled)
         used = _models(chosen(cfg))
-        for field, also in (("seeds", _OF_ALL), ("rates", ())):
-            found[field] = {k: v for k, v in found[field].items() if k in used or k in also}
+        found["seeds"] = {k: v for k, v in found["seeds"].items() if k in used or k in _OF_ALL}
         families = {case.family for case in _cases(chosen(cfg)) if isinstance(case, Moving)}
         models = {family.model for family in families}
         found["landscapes"] = {k: v for k, v in found["landscapes"].items() if k in models}
@@ -134,9 +166,12 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         """What the registry has for the chosen claims."""
         cases = _cases(chosen(cfg))
         found = [case.setting for case in cases if isinstance(case, Exponents)]
+        reduced = [case for case in cases if isinstance(case, Reduction)]
         families = [case.family for case in cases if isinstance(case, Moving)]
+        trained = [s for s in found if s.model not in exact.MODELS]
         used = registry.used_by_probes(
-            {s.model for s in found}, {s.update for s in found} | {f.update for f in families}
+            {s.model for s in (*trained, *reduced)},
+            {s.update for s in (*trained, *reduced, *families)},
         )
         if families:
             landscapes = {"MODELS": {f.model for f in families}, "TASKS": {TASK}, "LOSSES": {LOSS}}
@@ -215,6 +250,22 @@ def _made(versions: Mapping[str, str]) -> str:
 def _cases(claims: Iterable[Claim]) -> list[Case]:
     """What the claims say and what their controls say."""
     return [case for claim in claims for case in (*claim.cases, *claim.control)]
+
+
+def _phases(
+    cases: Iterable[Case],
+) -> dict[tuple[str, str, str], tuple[tuple[Fraction, Fraction], ...]]:
+    """The points of every phase diagram, by model, update and init: those of the scalar map are
+    drawn, whatever is claimed.
+    """
+    twelfths = lattice(12)
+    drawn = itertools.product(("gd", "sign"), "AB")
+    found: dict[tuple[str, str, str], set[tuple[Fraction, Fraction]]]
+    found = {("map", update, init): set(twelfths) for update, init in drawn}
+    for case in cases:
+        if isinstance(case, Phase):
+            found.setdefault((case.model, case.update, case.init), set()).update(case.points)
+    return {key: tuple(sorted(points)) for key, points in found.items()}
 
 
 def _models(claims: Iterable[Claim]) -> set[str]:

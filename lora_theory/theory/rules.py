@@ -7,6 +7,7 @@ rule                              what it follows
 ================================  ================================================================
 `LINEAR_GD`                       gradient descent on the linear toy (eq. 2; Propositions 1 and 2)
 `LAYER_SIGN`                      sign or Adam updates of a LoRA layer (Theorem 1)
+`LAYER_RECTANGULAR`               the same for a layer that is not square
 `TWO_LAYER_GD`, `TWO_LAYER_SIGN`  the two-layer toy with both factors random (eq. 3)
 `RANK_SIGN`, `RANK_GD`            exponents of the rank r under a multiplier r^−γ
 ================================  ================================================================
@@ -65,16 +66,22 @@ def _linear_gd(start: Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
         yield Step(b * s, deltas, {"B": b, "Z_A": s})
 
 
-def _layer_sign(start: Start, eta_a: Power, eta_b: Power) -> Iterator[Step]:
-    """Processed gradients with Θ(1) entries and g_A Z = Θ(n) (Assumption 1); f stands for Z_B."""
+def _layer_sign(start: Start, eta_a: Power, eta_b: Power, inputs: Power = N) -> Iterator[Step]:
+    """Processed gradients with Θ(1) entries and g_A Z = Θ(n) (Assumption 1); f stands for Z_B.
+
+    Of a layer that is not square it is the number of inputs that counts: how many outputs there
+    are is felt in no coordinate of Z_B.
+    """
     b, z_a = start
     while True:
         # A's gradient is Bᵀ dZ̄ Zᵀ and B's is dZ̄ Z_Aᵀ: zero as long as the other factor is.
-        dz_a, db = eta_a * N * processed(b), eta_b * processed(z_a)
+        dz_a, db = eta_a * inputs * processed(b), eta_b * processed(z_a)
         deltas = {"delta1": b * dz_a, "delta2": db * z_a, "delta3": db * dz_a}
         b, z_a = b + db, z_a + dz_a
+        dz_b = deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
+        moves = {"dZ_A": dz_a, "dB": db, "dZ_B": dz_b}
         yield Step(
-            b * z_a, deltas, {"B": b, "Z_A": z_a}, {"dZ_A": dz_a, "dB": db} | _of_z_b(deltas)
+            b * z_a, deltas, {"B": b, "Z_A": z_a}, {"Z_B": b * z_a} | moves | _of_z_b(deltas)
         )
 
 
@@ -127,20 +134,32 @@ def _rank_sign(start: Start, eta: Power, multiplier: Power) -> Iterator[Step]:
 
 
 def _rank_gd(start: Start, eta: Power, multiplier: Power) -> Iterator[Step]:
-    """Gradient descent of B's part of a layer with multiplier r^−γ: Init[1], η_B = n^c r^e.
+    """Gradient descent of a layer with multiplier s = r^−γ, one rate, and a 1/n readout w.
 
-    B's gradient is r^−γ dZ̄ Z_Aᵀ, so ΔB Z_A is a sum of r squares: r^(1−2γ) η_B. A is frozen.
+    With v = Bᵀw and f = s vᵀ Z_A: v' = v − η s ‖w‖² U Z_A, Z_A' = Z_A − η s ‖Z‖² U v. Each factor
+    moves along the other, so that the sums over r coordinates add up; B stands for v.
     """
-    b, z_a = start
+    v, z_a = start
+    f = ZERO
     while True:
-        db = eta * multiplier * z_a
-        deltas = {"delta1": ZERO, "delta2": multiplier * R * db * z_a, "delta3": ZERO}
-        b = b + db
-        yield Step(multiplier * R * b * z_a, deltas, {"B": b, "Z_A": z_a}, _of_z_b(deltas))
+        u = f + ONE
+        dv, dz_a = eta * multiplier * z_a * u / N, eta * N * multiplier * v * u
+        deltas = {
+            "delta1": multiplier * R * v * dz_a,
+            "delta2": multiplier * R * dv * z_a,
+            "delta3": multiplier * R * dv * dz_a,
+        }
+        v, z_a = v + dv, z_a + dz_a
+        f = f + deltas["delta1"] + deltas["delta2"] + deltas["delta3"]
+        yield Step(f, deltas, {"B": v, "Z_A": z_a})
 
 
 def _rank_rates(c: Unknown, e: Unknown, gamma: Unknown) -> dict[str, Power]:
     return {"eta": c.of(N) * e.of(R), "multiplier": gamma.of(R**-1)}
+
+
+def _rectangular_rates(c_a: Unknown, c_b: Unknown, inputs: Unknown) -> dict[str, Power]:
+    return width_rates("eta_a", "eta_b")(c_a=c_a, c_b=c_b) | {"inputs": inputs.of(N)}
 
 
 _TWO_RATES = (("c_a", "c_b"), width_rates("eta_a", "eta_b"))
@@ -149,6 +168,14 @@ _ONE_SIDED, _BOTH = starts("A", "B"), starts("both")
 LINEAR_GD = Rule("gradient descent on the linear toy", _linear_gd, *_TWO_RATES, _ONE_SIDED)
 #: Sign or Adam updates of a LoRA layer (Theorem 1); "both" has no B or A of zero at the start.
 LAYER_SIGN = Rule("sign or Adam on a LoRA layer", _layer_sign, *_TWO_RATES, _ONE_SIDED | _BOTH)
+#: The same for a layer of n^inputs inputs.
+LAYER_RECTANGULAR = Rule(
+    "sign or Adam on a LoRA layer, n^inputs inputs",
+    _layer_sign,
+    ("c_a", "c_b", "inputs"),
+    _rectangular_rates,
+    _ONE_SIDED,
+)
 #: Gradient descent on the two-layer toy with both factors random (eq. 3).
 TWO_LAYER_GD = Rule("gradient descent on the two-layer toy", _two_layer_gd, *_TWO_RATES, _BOTH)
 #: Sign updates of the two-layer toy with both factors random (eq. 3).
@@ -161,18 +188,27 @@ RANK_SIGN = Rule(
     *_RANK,
     _ONE_SIDED | {"B, variance 1/r": (R ** "-1/2", ZERO)},
 )
-#: Exponents of the rank r under a multiplier r^−γ: gradient descent of B.
-RANK_GD = Rule("gradient descent of B, multiplier r^−γ", _rank_gd, *_RANK, starts("A"))
+#: Exponents of the rank r under a multiplier r^−γ: gradient descent, one rate; B stands for Bᵀw.
+RANK_GD = Rule(
+    "gradient descent, one rate, multiplier r^−γ",
+    _rank_gd,
+    *_RANK,
+    {"A": (ZERO, ONE), "B": (N ** "-1/2", ZERO)},
+)
 
 # Which rule belongs to a setting, by model and update.
 RULES: dict[tuple[str, str], Rule] = {
     ("map", "gd"): LINEAR_GD,
     ("map", "sign"): LAYER_SIGN,
     ("linear", "gd"): LINEAR_GD,
+    ("layer_map", "sign"): LAYER_SIGN,
+    ("layer_map", "adam"): LAYER_SIGN,
     ("layer", "sign"): LAYER_SIGN,
     ("layer", "adam"): LAYER_SIGN,
+    ("two_layer_limit", "gd"): TWO_LAYER_GD,
     ("two_layer", "gd"): TWO_LAYER_GD,
     ("two_layer", "sign"): TWO_LAYER_SIGN,
-    ("rank", "adam"): RANK_SIGN,
-    ("rank", "gd"): RANK_GD,
+    ("rank_map", "sign"): RANK_SIGN,
+    ("rank_map", "adam"): RANK_SIGN,
+    ("rank_map", "gd"): RANK_GD,
 }

@@ -1,0 +1,167 @@
+"""What claims say of models that are solved exactly: their sizes at any width, at every constant.
+
+Nothing is compiled here and no prediction is read. A setting is run at each pair of constants of
+the rates, at widths at which no crossover is left, and again from small widths on, where it is
+seen how far each crossover reaches.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lora_theory.exact import layer_map, scalar_map, two_layer_limit
+from lora_theory.exact.signed_log import SignedLog
+from lora_theory.stats.slopes import slope_weights
+from lora_theory.terms import Setting
+
+if TYPE_CHECKING:
+    from experiments.claims.experiment import ClaimsConfig
+
+MODELS = ("map", "layer_map", "rank_map", "two_layer_limit")
+STEPS = {"map": 8, "layer_map": 5, "rank_map": 4, "two_layer_limit": 3}
+ASKED_AT = 2  # The t at which ΔZ_B is as large as asked: the first at which both factors move it.
+_HALVINGS = 32  # Of the interval of log2 η in which the rate is that moves Z_B as asked.
+_SPARSE = 4  # The rank has an axis of its own; of widths on the way every fourth is enough.
+_WINDOW = 3  # Widths of a slope on the way.
+
+
+class Runs(NamedTuple):
+    """At which widths and constants a setting is run.
+
+    Attributes:
+        log2_widths: (W,) log2 n.
+        seeds: (S,) which.
+        k_a, k_b: (C,) constants of the rates; of what is asked for, √(k_a k_b) is the size.
+    """
+
+    log2_widths: np.ndarray
+    seeds: tuple[int, ...]
+    k_a: np.ndarray
+    k_b: np.ndarray
+
+
+def measure(setting: Setting, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
+    """log2 of every size of a setting, and its slopes on the way there.
+
+    Returns:
+        quantity -> (C, W, S, T) log2 sizes at the widths (ranks) that decide, and
+        "way " + quantity -> (C, K, T) slopes of their means over seeds between small widths.
+    """
+    k_a, k_b = np.array(cfg.constants.pairs).T
+    seeds = tuple(cfg.seeds[setting.model])
+    decide = Runs(decisive(setting, cfg), seeds, k_a, k_b)
+    small = Runs(way(setting, cfg), seeds[: cfg.way_seeds], k_a, k_b)
+    if setting.model == "rank_map":
+        found = _over_ranks(setting, decide, cfg)
+        sizes = {name: log[:, 0] for name, log in found.items()}
+        slow = _over_ranks(setting, small, cfg)
+        slopes = {name: _slopes(np.log2(cfg.ranks), log) for name, log in slow.items()}
+    else:
+        sizes = logs(setting, decide)
+        slopes = {
+            name: np.stack(
+                [
+                    _slopes(small.log2_widths[i : i + _WINDOW], log[:, i : i + _WINDOW])
+                    for i in range(len(small.log2_widths) - _WINDOW + 1)
+                ],
+                axis=1,
+            )
+            for name, log in logs(setting, small).items()
+        }
+    return sizes | {f"way {name}": found for name, found in slopes.items()}
+
+
+def decisive(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
+    """log2 n where a setting is judged; one, where the rank is varied."""
+    if setting.model == "rank_map":
+        return np.array(cfg.exact_log2_widths[:1])
+    limit = setting.model == "two_layer_limit"
+    return np.array(cfg.limit_log2_widths if limit else cfg.exact_log2_widths)
+
+
+def way(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
+    """log2 n on the way there."""
+    return np.array(cfg.way_log2_widths[:: _SPARSE if setting.model == "rank_map" else 1])
+
+
+def starts_of_windows(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
+    """log2 of the least width of every slope on the way."""
+    widths = way(setting, cfg)
+    return widths if setting.model == "rank_map" else widths[: len(widths) - _WINDOW + 1]
+
+
+def _slopes(log2_sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """(C, …, T) slopes over the axis of sizes of the means over seeds, (C, …, sizes, S, T)."""
+    with np.errstate(invalid="ignore"):
+        return np.einsum("w,...wt->...t", slope_weights(log2_sizes), logs.mean(axis=-2))
+
+
+def _over_ranks(setting: Setting, runs: Runs, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
+    """(C, W, R, S, T): as `logs`, at each rank."""
+    found = [logs(setting, runs, rank) for rank in cfg.ranks]
+    return {name: np.stack([sizes[name] for sizes in found], axis=2) for name in found[0]}
+
+
+def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.ndarray]:
+    """(C, W, S, T) log2 sizes at given widths, of a rank where that is varied."""
+    steps, update = STEPS[setting.model], setting.update
+    where = (runs.log2_widths, runs.seeds)
+    c_a, c_b = float(setting.c_a), float(setting.c_b)
+    rates: dict[str, Any] = {"k_a": runs.k_a, "k_b": runs.k_b, "stream": str(setting)}
+    if setting.model == "map":
+        start = scalar_map.random_runs(
+            *where,
+            setting.init,  # type: ignore[arg-type]
+            c_a,
+            c_b,
+            **rates,
+            update=update,  # type: ignore[arg-type]
+            s_0=float(setting.start),
+            samples=setting.samples,
+        )
+        run = scalar_map.trajectory(*start, steps, update=update)  # type: ignore[arg-type]
+        return scalar_map.logs(run)
+    if setting.model == "two_layer_limit":
+        options = {"samples": setting.samples, "steps": steps}
+        return two_layer_limit.random_runs(*where, c_a, c_b, **rates, **options)
+    options = {"samples": setting.samples}
+    if rank is None:
+        options |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
+    else:
+        gamma, start, e = float(setting.gamma), float(setting.start), float(setting.c_b)
+        options |= {"rank": rank, "multiplier": rank**-gamma, "b_size": rank**start}
+        rates["k_a"], rates["k_b"] = rates["k_a"] * rank**e, rates["k_b"] * rank**e
+        c_a = c_b = float(setting.c_n)
+    if setting.asked:
+        return {"eta": _asked(where, setting, rates, options)}
+    begin = layer_map.random_starts(*where, setting.init, c_a, c_b, **rates, **options)
+    return layer_map.logs(layer_map.trajectory(begin, steps, update=update))  # type: ignore[arg-type]
+
+
+def _asked(
+    where: tuple[np.ndarray, tuple[int, ...]],
+    setting: Setting,
+    rates: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> np.ndarray:
+    """(C, W, S, T) log2 of the rate √(η_A η_B) at which ΔZ_B of the last step is as large as asked.
+
+    What ΔZ_B is grows with the rate, so halving an interval finds it.
+    """
+    k_a, k_b = rates["k_a"], rates["k_b"]
+    rates = {**rates, "k_a": np.sqrt(k_a / k_b), "k_b": np.sqrt(k_b / k_a)}
+    start = layer_map.random_starts(*where, setting.init, 0.0, 0.0, **rates, **options)
+    size = np.log2(np.sqrt(k_a * k_b))[:, None, None]
+    reach = where[0][:, None] + 40.0  # |log2 η| is far below four times that.
+    low, high = (np.full((len(k_a), len(where[0]), len(where[1])), end) for end in (-4.0, 4.0))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        factor = SignedLog.two_to((middle * reach).swapaxes(-1, -2))
+        moved = start._replace(eta_a=start.eta_a * factor, eta_b=start.eta_b * factor)
+        run = layer_map.trajectory(moved, ASKED_AT, update=setting.update)  # type: ignore[arg-type]
+        larger = layer_map.logs(run)["dZ_B"][..., -1] > size
+        low, high = np.where(larger, low, middle), np.where(larger, middle, high)
+    found = np.full((*low.shape, ASKED_AT), np.nan)
+    found[..., -1] = (low + high) / 2 * reach
+    return found
