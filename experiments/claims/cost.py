@@ -3,37 +3,46 @@
 from typing import TYPE_CHECKING
 
 from experiments import registry
+from experiments.claims import exact, reduction
 from experiments.claims.landscapes import Window
 from experiments.claims.settings import Approach, Diagram, Group, Piece, Symmetries
 from experiments.landscape import cost
+from lora_theory.theory.claims import Reduction
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
-# Core-seconds, on a virtual machine, AMD EPYC: compiling one size; a setting, seed and step for
+# Core-seconds, on a virtual machine, AMD EPYC: compiling one width; a setting, seed and step for
 # each n r N; compiling a landscape.
 _COMPILING = 3.7
 _SIZE = 1e-8
 _COMPILING_WINDOW = 3.0
-# A setting and seed of the scalar map; a symmetry; a point and seed of a phase diagram; a curve.
-_MAP = 5e-5
+# A run (a seed, width, pair of constants) of an exact model, by step; the same where rates are
+# asked for.
+_RUN = {"map": 3e-6, "layer_map": 2e-5, "rank_map": 2e-4, "two_layer_limit": 2e-4}
+_ASKED = 60.0
+# A symmetry; a point, seed and pair of constants of a phase diagram; a curve; a run of a reduction.
 _SYMMETRY = 0.65
 _POINT = 2e-5
 _CURVE = 0.005
+_REDUCTION = 2e-4
 
 
 def core_seconds(piece: Piece, cfg: "ClaimsConfig") -> float:
-    """What a piece takes, compiling included, which is most of it."""
+    """What a piece takes, compiling included."""
+    constants = len(cfg.constants.pairs)
     if isinstance(piece, Window):
         return _of_window(piece, cfg)
     if isinstance(piece, Diagram):
-        return _POINT * len(piece.points) * len(cfg.seeds["lattice"])
+        return _POINT * len(piece.points) * len(cfg.seeds["lattice"]) * constants
     if isinstance(piece, Approach):
         return _CURVE
     if isinstance(piece, Symmetries):
         return _SYMMETRY * len(piece.cases)
-    runs = len(piece.settings) * len(cfg.seeds[piece.model])
-    return _MAP * runs if piece.model == "map" else _of_group(piece, runs, cfg)
+    if isinstance(piece, Reduction):
+        runs = len(piece.inits) * len(piece.rates) * constants * reduction.SEEDS
+        return (_COMPILING + _REDUCTION * runs) * len(reduction.WIDTHS)
+    return _of_exact(piece, cfg) if piece.model in exact.MODELS else _of_vectors(piece, cfg)
 
 
 def _of_window(piece: Window, cfg: "ClaimsConfig") -> float:
@@ -46,11 +55,21 @@ def _of_window(piece: Window, cfg: "ClaimsConfig") -> float:
     return _COMPILING_WINDOW + runs * (at.steps + 1) * cost.of_one(cost.COSTS[model.gate], size)
 
 
-def _of_group(piece: Group, runs: int, cfg: "ClaimsConfig") -> float:
+def _of_exact(piece: Group, cfg: "ClaimsConfig") -> float:
+    setting = piece.settings[0]
+    ranks = len(cfg.ranks) if piece.model == "rank_map" else 1
+    decide = len(exact.decisive(setting, cfg)) * len(cfg.seeds[piece.model])
+    on_the_way = len(exact.way(setting, cfg)) * cfg.way_seeds
+    runs = (decide + on_the_way) * ranks * len(cfg.constants.pairs) * len(piece.settings)
+    times = _ASKED if setting.asked else exact.STEPS[piece.model]
+    return _RUN[piece.model] * runs * times
+
+
+def _of_vectors(piece: Group, cfg: "ClaimsConfig") -> float:
     probe = registry.PROBES[piece.model]
-    varied, sizes = probe.varies[0], getattr(cfg, probe.varies[1])
-    samples = probe.task_options["n_train"] + probe.task_options["n_test"]
-    fields = {"width": cfg.rank_width, **probe.options}
-    configs = [registry.model_config(probe.model, **fields | {varied: size}) for size in sizes]
+    samples = piece.settings[0].samples + probe.task_options["n_test"]
+    fields = probe.options
+    configs = [registry.model_config(probe.model, **fields, width=width) for width in cfg.widths]
     weights = sum(config.width * getattr(config, "rank", 1) for config in configs)
-    return _COMPILING * len(sizes) + _SIZE * runs * cfg.steps * samples * weights
+    runs = len(piece.settings) * len(cfg.seeds[piece.model]) * len(cfg.constants.pairs)
+    return _COMPILING * len(cfg.widths) + _SIZE * runs * cfg.steps * samples * weights

@@ -123,15 +123,17 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
         run = scalar_map.trajectory(*start, steps, update=update)  # type: ignore[arg-type]
         return scalar_map.logs(run)
     if setting.model == "two_layer_limit":
-        options = {"samples": setting.samples, "steps": steps}
-        return two_layer_limit.random_runs(*where, c_a, c_b, **rates, **options)
-    options = {"samples": setting.samples}
+        rates |= {"samples": setting.samples, "steps": steps}
+        return two_layer_limit.random_runs(*where, c_a, c_b, **rates)
+    options: dict[str, Any] = {"samples": setting.samples}
     if rank is None:
         options |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
     else:
-        gamma, start, e = float(setting.gamma), float(setting.start), float(setting.c_b)
-        options |= {"rank": rank, "multiplier": rank**-gamma, "b_size": rank**start}
-        rates["k_a"], rates["k_b"] = rates["k_a"] * rank**e, rates["k_b"] * rank**e
+        options |= {"rank": rank}
+        options |= {"multiplier": rank ** -float(setting.gamma)}
+        options |= {"b_size": rank ** float(setting.start)}
+        more = rank ** float(setting.c_b)
+        rates["k_a"], rates["k_b"] = more * rates["k_a"], more * rates["k_b"]
         c_a = c_b = float(setting.c_n)
     if setting.asked:
         return {"eta": _asked(where, setting, rates, options)}

@@ -34,6 +34,7 @@ from experiments.lab.schema import (
 )
 from lora_theory.store.files import write_json
 from lora_theory.store.provenance import Provenance
+from lora_theory.terms import Setting
 from lora_theory.theory import claims as theory
 from lora_theory.theory.claims import Case, Claim, Exponents, Moving, Phase, Reduction, Symmetry
 from lora_theory.theory.regions import lattice
@@ -56,7 +57,7 @@ _POSITIVE = Rule(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConstantsConfig:
-    """The constants of η_A = k_a n^c_a, η_B = k_b n^c_b at which every claim of exponents is judged.
+    """The constants of η_A = k_a n^c_a, η_B = k_b n^c_b at which claims of exponents are judged.
 
     Attributes:
         scales: √(k_a k_b).
@@ -169,10 +170,9 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         reduced = [case for case in cases if isinstance(case, Reduction)]
         families = [case.family for case in cases if isinstance(case, Moving)]
         trained = [s for s in found if s.model not in exact.MODELS]
-        used = registry.used_by_probes(
-            {s.model for s in (*trained, *reduced)},
-            {s.update for s in (*trained, *reduced, *families)},
-        )
+        probed: list[Setting | Reduction] = [*trained, *reduced]
+        updates = {s.update for s in probed} | {f.update for f in families}
+        used = registry.used_by_probes({s.model for s in probed}, updates)
         if families:
             landscapes = {"MODELS": {f.model for f in families}, "TASKS": {TASK}, "LOSSES": {LOSS}}
             for table, names in landscapes.items():

@@ -4,9 +4,11 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.claims import settings
+import numpy as np
+
+from experiments.claims import exact, reduction, settings
 from experiments.claims.landscapes import Families, Window
 from experiments.claims.settings import (
     APPROACHES,
@@ -33,6 +35,7 @@ from lora_theory.theory.claims import (
     Moving,
     Phase,
     Placed,
+    Reduction,
     Symmetry,
 )
 from lora_theory.theory.regions import areas, predicted_class
@@ -41,9 +44,11 @@ from lora_theory.theory.rules import RULES
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
+Classes = Mapping[tuple[Fraction, Fraction], Class | None]
 NUMBERS = (Exponents, Collapsing, Placed, Carried)  # What is judged by intervals.
 _DIGITS = 6  # Of an exponent at most.
 _IDENTITY_SEEDS = 20
+_REDUCTION_GAP = 1e-8  # What rounding grows to in some steps that amplify it.
 _IDENTITY_GAP = 1e-12  # Some thousand roundings of float64; where nothing rounds it is 0.
 
 
@@ -62,6 +67,7 @@ class Row:
         bias: how far seeds that were left out could move it.
         low, high: the interval that decided.
         identically_zero: whether the quantity is exactly 0.
+        constants: (k_a, k_b) of the rates at which an exponent was measured.
         seeds: how many.
         log2_sizes: log2 of the widths or ranks.
         margin, confidence: what decided.
@@ -81,6 +87,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     identically_zero: bool = False
+    constants: tuple[float, float] | None = None
     seeds: int | None = None
     log2_sizes: tuple[float, ...] = ()
     margin: float | None = None
@@ -103,8 +110,28 @@ class Judged:
 
 
 @dataclasses.dataclass(frozen=True)
+class Way:
+    """The slope of one size on the way from small widths to where it is judged.
+
+    Attributes:
+        setting, quantity, t, predicted: of which exponent.
+        low, high: of all constants, between the three least widths; None where there is no slope.
+        from_log2_width: log2 of the width from which on every slope is within the margin of small
+            widths, at all constants; None if none is so up to the widest on the way.
+    """
+
+    setting: str
+    quantity: str
+    t: int
+    predicted: str
+    low: float | None
+    high: float | None
+    from_log2_width: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A claim, what was found, and what became of its control."""
+    """A claim, what was found, what became of its control, and how it shows at small widths."""
 
     id: str
     statement: str
@@ -114,6 +141,7 @@ class Judgement:
     found: Judged
     wrong: str
     control: Judged
+    ways: tuple[Way, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,39 +170,48 @@ class Judge:
 
     def __init__(self, cfg: "ClaimsConfig", pieces: Mapping[Piece, Callable[[], Arrays]]):
         self.cfg = cfg
-        self._tables: dict[Setting | Approach, Table] = {}
+        self._tables: dict[Setting, list[Table]] = {}
+        self._ways: dict[Setting, dict[str, np.ndarray]] = {}
+        self._curves: dict[Approach, Table] = {}
+        self._gaps: dict[Symmetry | Reduction, float] = {}
+        self._classes: dict[tuple[str, str, str], list[Classes]] = {}
+        windows = {}
         for piece, read in pieces.items():
+            if isinstance(piece, Window):
+                windows[piece] = read
+                continue
+            arrays = dict(read())
             if isinstance(piece, Group):
-                self._tables |= zip(piece.settings, _tables(piece, read), strict=True)
+                sizes = settings.log2_sizes(piece, cfg)
+                self._tables |= zip(piece.settings, _tables(piece, arrays, sizes), strict=True)
+                for index, setting in enumerate(piece.settings):
+                    self._ways[setting] = settings.ways(arrays, index)
             elif isinstance(piece, Approach):
-                self._tables[piece] = _tables(piece, read)[0]
-        self._gaps = {
-            case: float(gap)
-            for piece, read in pieces.items()
-            if isinstance(piece, Symmetries)
-            for case, gap in zip(piece.cases, read()["gaps"], strict=True)
-        }
-        read_windows = {p: read for p, read in pieces.items() if isinstance(p, Window)}
-        self._families = Families(cfg, read_windows)
-        self._classes = {
-            (piece.update, piece.init): dict(
-                zip(piece.points, settings.classes(dict(read())), strict=True)
-            )
-            for piece, read in pieces.items()
-            if isinstance(piece, Diagram)
-        }
+                self._curves[piece] = _tables(piece, arrays, settings.APPROACH_WIDTHS)[0][0]
+            elif isinstance(piece, Diagram):
+                self._classes[piece.model, piece.update, piece.init] = [
+                    dict(zip(piece.points, row, strict=True)) for row in settings.classes(arrays)
+                ]
+            else:
+                cases = piece.cases if isinstance(piece, Symmetries) else (piece,)
+                self._gaps |= zip(cases, arrays["gaps"].tolist(), strict=True)
+        self._families = Families(cfg, windows)
 
     def record(self, claims: list[Claim]) -> Record:
         """Claims, phase diagrams and approaching slopes."""
         return Record(
             tuple(self.claim(claim) for claim in claims),
-            tuple(self._diagram(update, init) for update, init in self._classes),
+            tuple(self._diagram(*key) for key in self._classes if key[0] == "map"),
             tuple(self._curve(approach) for approach in APPROACHES),
         )
 
     def claim(self, claim: Claim) -> Judgement:
         """One claim and its control."""
-        controls = [self._judged((case,)) for case in claim.control]
+        controls = [
+            combined(rows)
+            for case in claim.control
+            for rows in self._apart(case, shared((case,), self.cfg))
+        ]
         return Judgement(
             claim.id,
             claim.statement,
@@ -184,27 +221,38 @@ class Judge:
             self._judged(claim.cases),
             claim.wrong,
             caught(controls),
+            tuple(way for case in claim.cases for way in self._ways_of(case)),
         )
 
     def _judged(self, cases: tuple[Case, ...]) -> Judged:
-        count = shared(cases)
-        return combined([row for case in cases for row in self._rows(case, count)])
+        count = shared(cases, self.cfg)
+        return combined(
+            [row for case in cases for rows in self._apart(case, count) for row in rows]
+        )
 
-    def _rows(self, case: Case, count: int) -> list[Row]:
-        if isinstance(case, Phase):
-            return [self._phase_row(case)]
-        if isinstance(case, Identity):
-            return [_identity_row(case)]
-        if isinstance(case, Symmetry):
-            return [self._symmetry_row(case)]
+    def _apart(self, case: Case, count: int) -> list[list[Row]]:
+        """The rows of a case, apart by the constants of the rates: each must catch a control."""
         if isinstance(case, Exponents):
-            return [self._exponent_row(case, name, count) for name in case.predicted]
-        return self._moving_rows(case, count)
+            tables, pairs = self._tables[case.setting], self.cfg.constants.pairs
+            return [
+                [self._exponent_row(case, name, table, pair, count) for name in case.predicted]
+                for table, pair in zip(tables, pairs, strict=True)
+            ]
+        if isinstance(case, Phase):
+            return [[row] for row in self._phase_rows(case)]
+        if isinstance(case, Identity):
+            return [[_identity_row(case)]]
+        if isinstance(case, Symmetry):
+            return [[self._symmetry_row(case)]]
+        if isinstance(case, Reduction):
+            return [[self._reduction_row(case)]]
+        return [self._moving_rows(case, count)]
 
-    def _exponent_row(self, case: Exponents, name: str, count: int) -> Row:
+    def _exponent_row(
+        self, case: Exponents, name: str, table: Table, pair: tuple[float, float], count: int
+    ) -> Row:
         """One exponent; `count` of them share the confidence (Bonferroni)."""
         predicted, setting, cfg = case.predicted[name], case.setting, self.cfg
-        table = self._tables[setting]
         slope = table.slope(name, case.t)
         margin, confidence = bounds(cfg, setting, count)
         number = None if predicted is None else float(predicted)
@@ -214,8 +262,8 @@ class Judge:
         return Row(
             result.verdict,
             f"{name}: {said} predicted, {in_words(slope)} measured",
-            f"{setting}; t = {case.t}; {setting.base} = 2^{ends[0]:g} to 2^{ends[1]:g}; "
-            f"{slope.seeds} seeds",
+            f"{setting}; t = {case.t}; k_a = {pair[0]:g}, k_b = {pair[1]:g}; {setting.base} = "
+            f"2^{ends[0]:g} to 2^{ends[1]:g}; {slope.seeds} seeds",
             badness(slope, number, margin, confidence),
             result.seeds_needed,
             setting=str(setting),
@@ -227,12 +275,39 @@ class Judge:
             low=_number(slope.value - half),
             high=_number(slope.value + half),
             identically_zero=slope.zero,
+            constants=pair,
             seeds=slope.seeds,
             log2_sizes=tuple(table.log2_widths.tolist()),
             margin=margin,
             confidence=confidence,
             bias=slope.bias,
         )
+
+    def _ways_of(self, case: Case) -> list[Way]:
+        """Of every exponent of a setting that is solved exactly."""
+        if not isinstance(case, Exponents):
+            return []
+        starts = exact.starts_of_windows(case.setting, self.cfg)
+        found = []
+        for name, slopes in self._ways[case.setting].items():
+            predicted = case.predicted.get(name)
+            if predicted is None:
+                continue
+            at = slopes[..., case.t - 1]
+            near = (np.abs(at - float(predicted)) <= self.cfg.margin).all(axis=0, keepdims=True)[0]
+            settled = np.flatnonzero(np.logical_and.accumulate(near[::-1])[::-1])
+            found.append(
+                Way(
+                    str(case.setting),
+                    name,
+                    case.t,
+                    str(predicted),
+                    _number(at[:, 0].min()),
+                    _number(at[:, 0].max()),
+                    float(starts[settled[0]]) if settled.size else None,
+                )
+            )
+        return found
 
     def _moving_rows(self, case: Moving, count: int) -> list[Row]:
         """What landscapes say; `count` of such numbers share the confidence."""
@@ -259,19 +334,39 @@ class Judge:
             for found in self._families.judged(case, confidence)
         ]
 
-    def _phase_row(self, case: Phase) -> Row:
-        found = self._classes[case.update, case.init]
-        pairs = list(zip(case.classes(), (found[point] for point in case.points), strict=True))
-        wrong = sum(m is not None and m != p for p, m in pairs)
-        undecided = sum(m is None for _, m in pairs)
-        widths = self.cfg.map_log2_widths
-        verdict: Outcome = "fails" if wrong else "undecided" if undecided else "holds"
+    def _phase_rows(self, case: Phase) -> list[Row]:
+        """One row for each pair of constants."""
+        predicted, widths = case.classes(), self.cfg.exact_log2_widths
+        found = []
+        for pair, classes in zip(
+            self.cfg.constants.pairs, self._classes[case.model, case.update, case.init], strict=True
+        ):
+            pairs = list(zip(predicted, (classes[point] for point in case.points), strict=True))
+            wrong = sum(m is not None and m != p for p, m in pairs)
+            undecided = sum(m is None for _, m in pairs)
+            verdict: Outcome = "fails" if wrong else "undecided" if undecided else "holds"
+            row = Row(
+                verdict,
+                f"{len(pairs) - wrong - undecided} of {len(pairs)} points agree",
+                f"{case.model}, {case.update}, {INIT_NAMES[case.init]}; k_a = {pair[0]:g}, "
+                f"k_b = {pair[1]:g}; n = 2^{widths[0]:g} to 2^{widths[-1]:g}; "
+                f"{len(self.cfg.seeds['lattice'])} seeds",
+                1e9 + wrong if wrong else float(undecided),
+            )
+            found.append(row)
+        return found
+
+    def _reduction_row(self, case: Reduction) -> Row:
+        gap = self._gaps[case]
+        widths = " and ".join(map(str, reduction.WIDTHS))
+        inits = ", ".join(INIT_NAMES[init] for init in case.inits)
         return Row(
-            verdict,
-            f"{len(pairs) - wrong - undecided} of {len(pairs)} points agree",
-            f"map, {case.update}, {INIT_NAMES[case.init]}; n = 2^{widths[0]:g} to "
-            f"2^{widths[-1]:g}; {len(self.cfg.seeds['lattice'])} seeds",
-            1e9 if wrong else float(undecided),
+            "holds" if gap <= _REDUCTION_GAP else "fails",
+            f"largest relative difference of any size {gap:.1e} measured, at most "
+            f"{_REDUCTION_GAP:g} predicted",
+            f"{case.model}, {case.update}, {inits}; {len(case.rates)} rates, all constants; "
+            f"n = {widths}; t = 1 to {self.cfg.steps}; {reduction.SEEDS} seeds",
+            gap / _REDUCTION_GAP,
         )
 
     def _symmetry_row(self, case: Symmetry) -> Row:
@@ -286,16 +381,19 @@ class Judge:
             gap / most if most else 1e9 * (gap > 0),
         )
 
-    def _diagram(self, update: str, init: str) -> DrawnDiagram:
-        rule, found = RULES["map", update], self._classes[update, init]
-        points = [
-            _point(at, predicted_class(rule, init, *at), measured) for at, measured in found.items()
-        ]
+    def _diagram(self, model: str, update: str, init: str) -> DrawnDiagram:
+        """Of all constants: a class that is not that of every one of them is none."""
+        rule, found = RULES[model, update], self._classes[model, update, init]
+        points = []
+        for at in found[0]:
+            predicted, measured = predicted_class(rule, init, *at), {row[at] for row in found}
+            wrong = [m for m in measured if m != predicted]
+            points.append(_point(at, predicted, wrong[0] if wrong else predicted))
         return DrawnDiagram(update, init, tuple(areas(rule, init)), tuple(points))
 
     def _curve(self, approach: Approach) -> Curve:
         """Slopes between neighbouring widths of the scalar map."""
-        table = self._tables[approach]
+        table = self._curves[approach]
         slopes = table.successive(approach.quantity, approach.t)
         middles = (table.log2_widths[1:] + table.log2_widths[:-1]) / 2
         return Curve(
@@ -307,14 +405,21 @@ class Judge:
         )
 
 
-def shared(cases: Sequence[Case]) -> int:
-    """How many numbers share the confidence (Bonferroni)."""
-    return max(sum(len(case.predicted) for case in cases if isinstance(case, NUMBERS)), 1)
+def shared(cases: Sequence[Case], cfg: "ClaimsConfig") -> int:
+    """How many numbers share the confidence (Bonferroni): an exponent counts at all constants."""
+    constants = len(cfg.constants.pairs)
+    counts = (
+        len(case.predicted) * (constants if isinstance(case, Exponents) else 1)
+        for case in cases
+        if isinstance(case, NUMBERS)
+    )
+    return max(sum(counts), 1)
 
 
 def bounds(cfg: "ClaimsConfig", setting: Setting, count: int) -> tuple[float, float]:
     """What decides an exponent, where `count` share the confidence: its margin, its confidence."""
-    margin = cfg.map_margin if setting.model == "map" else cfg.margin
+    margin = cfg.exact_margin if setting.model in exact.MODELS else cfg.margin
+    margin = cfg.rank_margin if setting.model == "rank_map" else margin
     return margin, 1 - (1 - cfg.confidence) / count
 
 
@@ -337,9 +442,9 @@ def caught(controls: Sequence[Judged]) -> Judged:
     return Judged(missed[0] if missed else "fails", None, rows)
 
 
-def _tables(piece: Piece, read: Callable[[], Arrays]) -> list[Table]:
+def _tables(piece: Piece, arrays: dict[str, Any], log2_sizes: np.ndarray) -> list[list[Table]]:
     try:
-        return settings.tables(dict(read()))
+        return settings.tables(arrays, log2_sizes)
     except (KeyError, ValueError, StopIteration):
         raise ResultsError(f"{piece}: a damaged piece; run again") from None
 

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import registry
-from experiments.claims import settings
+from experiments.claims import exact, settings
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Group, Piece, Symmetries
+from experiments.claims.settings import Approach, Diagram, Piece, Symmetries
 from lora_theory.terms import Verdict
-from lora_theory.theory.claims import Case, Exponents
+from lora_theory.theory.claims import Case, Exponents, Reduction
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
@@ -40,50 +39,45 @@ def check_measured(
             if not (np.isnan(arrays[name]) | np.isfinite(arrays[name]) & (arrays[name] >= 0)).all():
                 raise ValueError(f"{name}: negative or infinite")
     elif isinstance(piece, Diagram):
+        points = (len(cfg.constants.pairs), len(piece.points))
         for name, low, high in (("verdict", -1, len(Verdict) - 1), ("from_t", 0, 2**53)):
-            _check_shape(arrays, name, (len(piece.points),), "int64")
+            _check_shape(arrays, name, points, "int64")
             if not ((arrays[name] >= low) & (arrays[name] <= high)).all():
                 raise ValueError(f"{name}: must be from {low} to {high}")
-    elif isinstance(piece, Symmetries):
-        _check_shape(arrays, "gaps", (len(piece.cases),), "float64")
-        if (arrays["gaps"] < 0).any():
+    elif isinstance(piece, Symmetries | Reduction):
+        count = len(piece.cases) if isinstance(piece, Symmetries) else 1
+        _check_shape(arrays, "gaps", (count,), "float64")
+        if not (arrays["gaps"] >= 0).all():
             raise ValueError("gaps: negative")
+    elif isinstance(piece, Approach):
+        curve = (1, 1, len(settings.APPROACH_WIDTHS), len(cfg.seeds["map"]))
+        _check_logs(arrays, curve, [(piece.quantity, piece.t)])
     else:
-        _check_tables(piece, arrays, cfg, cases)
+        runs = (len(piece.settings), len(cfg.constants.pairs))
+        sizes = len(settings.log2_sizes(piece, cfg))
+        asked = [
+            (name, case.t)
+            for case in cases
+            if isinstance(case, Exponents) and case.setting in piece.settings
+            for name in case.predicted
+        ]
+        _check_logs(arrays, (*runs, sizes, len(cfg.seeds[piece.model])), asked)
+        if piece.model in exact.MODELS:
+            windows = len(exact.starts_of_windows(piece.settings[0], cfg))
+            for name in dict.fromkeys(name for name, _ in asked):
+                steps = arrays[name].shape[-1]
+                _check_shape(arrays, f"way {name}", (*runs, windows, steps), "float64")
 
 
-def _check_tables(
-    piece: Group | Approach, arrays: Arrays, cfg: "ClaimsConfig", cases: Sequence[Case]
-) -> None:
-    widths, model = _widths(piece, cfg)
-    _check_shape(arrays, "log2_widths", (len(widths),), "float64")
-    if not np.allclose(arrays["log2_widths"], widths, 1e-9, 0):
-        raise ValueError("log2_widths: not those of the config")
-    if "steps" not in arrays or arrays["steps"].ndim != 1 or arrays["steps"].dtype != "int64":
-        raise ValueError("steps: must be one row of integers")
-    count = 1 if isinstance(piece, Approach) else len(piece.settings)
-    shape = (count, len(widths), len(cfg.seeds[model]), len(arrays["steps"]))
-    for name in arrays.keys() - {"log2_widths", "steps"}:
-        _check_shape(arrays, name, shape, "float64")
-    for name, t in _asked(piece, cases):
-        if name not in arrays or t not in arrays["steps"]:
+def _check_logs(arrays: Arrays, shape: tuple[int, ...], asked: Sequence[tuple[str, int]]) -> None:
+    """Every size that is asked for, at its t, and all of one shape but for the steps."""
+    for name, t in asked:
+        if name not in arrays or arrays[name].ndim != len(shape) + 1 or arrays[name].shape[-1] < t:
             raise ValueError(f"{name}: missing at t = {t}")
-
-
-def _widths(piece: Group | Approach, cfg: "ClaimsConfig") -> tuple[np.ndarray, str]:
-    """log2 of the sizes at which a piece is measured, and whose seeds it has."""
-    if isinstance(piece, Approach):
-        return settings.APPROACH_WIDTHS, "map"
-    if piece.model == "map":
-        return np.asarray(cfg.map_log2_widths), "map"
-    return np.log2(getattr(cfg, registry.PROBES[piece.model].varies[1])), piece.model
-
-
-def _asked(piece: Group | Approach, cases: Sequence[Case]) -> list[tuple[str, int]]:
-    if isinstance(piece, Approach):
-        return [(piece.quantity, piece.t)]
-    mine = [c for c in cases if isinstance(c, Exponents) and c.setting in piece.settings]
-    return [(name, case.t) for case in mine for name in case.predicted]
+    steps = arrays[asked[0][0]].shape[-1:]
+    for name in arrays:
+        if not name.startswith("way "):
+            _check_shape(arrays, name, (*shape, *steps), "float64")
 
 
 def _check_shape(arrays: Arrays, name: str, shape: tuple[int, ...], dtype: str) -> None:

@@ -2,10 +2,12 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from experiments.claims.judge import Judgement, Record, Row, slope_of
+from experiments.claims import exact
+from experiments.claims.judge import Judgement, Record, Row, Way, slope_of
 from lora_theory.plots.records import DrawnExponent, DrawnTraining
 from lora_theory.stats.equivalence import undecided_from
 from lora_theory.terms import Verdict
@@ -24,7 +26,7 @@ def table(record: Record, cfg: "ClaimsConfig") -> list[str]:
     for claim in record.claims:
         said = textwrap.wrap(f"{claim.statement} ({claim.source})", 90)
         lines += ["", f"{claim.found.verdict.upper():<10}{claim.id}"]
-        lines += [f"{'':<10}{line}" for line in (*said, *_evidence(claim))]
+        lines += [f"{'':<10}{line}" for line in (*said, *_evidence(claim, cfg))]
     return [*lines, "", *textwrap.wrap(expected_errors(record, cfg), 100)]
 
 
@@ -52,8 +54,9 @@ def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
         "",
         "## The claims",
         "",
-        "| claim | what it says | measured | verdict | control, which must fail |",
-        "|---|---|---|---|---|",
+        "| claim | what it says | measured | constants and small n | verdict | control, which must "
+        "fail |",
+        "|---|---|---|---|---|---|",
     ]
     for claim in record.claims:
         worst, control = claim.found.worst, claim.control.worst
@@ -67,12 +70,73 @@ def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
             f"`{claim.id}`",
             f"{claim.statement} ({claim.source})",
             f"{worst.found} ({worst.where})",
+            "; ".join(dependence(claim, cfg)),
             verdict,
             f"{claim.wrong}: {control.found}: {caught}"
             + ("" if caught == "fails" else ", NOT CAUGHT"),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return [*lines, "", expected_errors(record, cfg)]
+
+
+def dependence(claim: Judgement, cfg: "ClaimsConfig") -> list[str]:
+    """How a claim depends on the constants of the rates and shows at small widths, and from which
+    distance on its check catches, in words; nothing of a claim that speaks of no exponent.
+    """
+    rows = [row for row in claim.found.rows if row.constants is not None]
+    gaps = [gap for row in rows if (gap := _gap(row)) is not None]
+    lines = []
+    if gaps:
+        pairs = len({row.constants for row in rows})
+        low, high = min(gaps), max(gaps)
+        spread = f"off by {low:+.3f} to {high:+.3f}"
+        if max(-low, high) < 0.0005:
+            spread = "off by less than 0.0005"
+        lines.append(f"{spread} at {pairs} pairs of constants")
+    if claim.ways:
+        lines.append(_in_small(claim, cfg))
+    if gaps and claim.recorded == "holds":
+        lines.append(f"catches what is off by more than {_sharpness(rows):.3f}")
+    return lines
+
+
+def _gap(row: Row) -> float | None:
+    """Measured less predicted; None where either is no number."""
+    if row.measured is None or row.predicted is None:
+        return None
+    return row.measured - float(Fraction(row.predicted))
+
+
+def _in_small(claim: Judgement, cfg: "ClaimsConfig") -> str:
+    """What its exponents are at the least widths, and from which on they are what they will be."""
+    least, third = cfg.way_log2_widths[0], cfg.way_log2_widths[2]
+    ends = [
+        end - float(Fraction(way.predicted))
+        for way in claim.ways
+        for end in (way.low, way.high)
+        if end is not None
+    ]
+    where = f"n = 2^{least:g} to 2^{third:g}"
+    if all("rank_map" in way.setting for way in claim.ways):
+        where = f"n = 2^{least:g}"
+    said = f"at {where} off by {min(ends):+.2f} to {max(ends):+.2f}" if ends else ""
+    starts = [way.from_log2_width for way in claim.ways]
+    known = [start for start in starts if start is not None]
+    if len(known) < len(starts):
+        return f"{said}, not all within ±{cfg.margin:g} by n = 2^{cfg.way_log2_widths[-1]:g}"
+    if max(known) == least:
+        return f"{said}, within ±{cfg.margin:g} there"
+    return f"{said}, within ±{cfg.margin:g} from n = 2^{max(known):g} on"
+
+
+def _sharpness(rows: Sequence[Row]) -> float:
+    """A prediction of any of these exponents that is further off fails, on either side."""
+    reach = []
+    for row in rows:
+        if _gap(row) is not None:
+            assert row.margin is not None
+            reach.append(row.margin * (1 + row.badness))
+    return max(reach)
 
 
 def expected_errors(record: Record, cfg: "ClaimsConfig") -> str:
@@ -148,32 +212,54 @@ def figures(record: Record) -> "dict[str, Figure]":
 
 
 def numbers(record: Record) -> list[DrawnExponent]:
-    """What was measured less what is predicted, of each claim and its control, as it is drawn.
+    """What was measured less what is predicted, of each claim and its control, as it is drawn: an
+    exponent of all constants is one number, the furthest off, in the range of all.
 
     NaN is what has no number; what is exactly 0 as predicted is left out.
     """
-    return [
-        _number(claim.id, row, control=control)
-        for claim in record.claims
-        for rows, control in ((claim.found.rows, False), (claim.control.rows, True))
-        for row in rows
-        if row.quantity is not None and not (row.identically_zero and row.predicted is None)
-        # A control is caught by what fails.
-        if not control or row.verdict == "fails" or claim.control.verdict != "fails"
-    ]
+    found = []
+    for claim in record.claims:
+        ways = {(way.setting, way.quantity, way.t): way for way in claim.ways}
+        for rows, control in ((claim.found.rows, False), (claim.control.rows, True)):
+            drawn: dict[tuple[str | None, str, int | None, str | None], list[Row]] = {}
+            for row in rows:
+                if row.quantity is None or (row.identically_zero and row.predicted is None):
+                    continue
+                # A control is caught by what fails.
+                if control and row.verdict != "fails" and claim.control.verdict == "fails":
+                    continue
+                key = row.setting, row.quantity, row.t, row.predicted
+                drawn.setdefault(key, []).append(row)
+            for (setting, quantity, t, _), mine in drawn.items():
+                way = None if control else ways.get((setting or "", quantity, t or 0))
+                found.append(_number(claim.id, mine, way, control=control))
+    return found
 
 
-def _number(claim: str, row: Row, *, control: bool) -> DrawnExponent:
-    predicted = math.nan if row.predicted is None else float(Fraction(row.predicted))
-    off, low, high = (
-        math.nan if value is None else value - predicted
-        for value in (row.measured, row.low, row.high)
+def _number(claim: str, rows: Sequence[Row], way: Way | None, *, control: bool) -> DrawnExponent:
+    """One exponent at all constants."""
+    worst = max(rows, key=lambda row: row.badness)
+    predicted = math.nan if worst.predicted is None else float(Fraction(worst.predicted))
+
+    def off(value: float | None) -> float:
+        return math.nan if value is None else value - predicted
+
+    kind = "carried" if worst.quantity == "lost" else "landscapes"
+    if worst.setting is not None:
+        model = worst.setting.partition(",")[0]
+        kind = {"rank_map": "ranks"}.get(model, "exact" if model in exact.MODELS else "vectors")
+    assert worst.margin is not None
+    return DrawnExponent(
+        claim,
+        kind,
+        off(worst.measured),
+        min(off(row.low) for row in rows),
+        max(off(row.high) for row in rows),
+        worst.margin,
+        worst.verdict,
+        control,
+        (math.nan, math.nan) if way is None else (off(way.low), off(way.high)),
     )
-    kind = "carried" if row.quantity == "lost" else "landscapes"
-    if row.setting is not None:
-        kind = "map" if row.setting.startswith("map,") else "vectors"
-    assert row.margin is not None
-    return DrawnExponent(claim, kind, off, low, high, row.margin, row.verdict, control)
 
 
 def trainings() -> list[DrawnTraining]:
@@ -207,25 +293,44 @@ def _judging(cfg: "ClaimsConfig") -> list[str]:
     share, decide = f"{cfg.confidence:.0%}", cfg.decide
     seeds = sorted({len(at.seeds) for at in cfg.landscapes.values()})
     return [
-        f"A claim of exponents holds if their {share} intervals (Student t over seeds, Bonferroni "
-        f"over the claim's exponents) lie inside ±{cfg.margin:g} of the predictions, "
-        f"±{cfg.map_margin:g} for the scalar map; it fails if one lies outside, and is undecided "
-        "otherwise.",
-        "The scalar map has the same draws at every width, so its errors are small; different "
-        "settings have different draws.",
-        "A phase diagram holds if every point's class, decided at ±1/24 and "
-        f"{share} a point, is the predicted one, and so is the t at which it becomes unstable.",
+        f"A claim of exponents is judged at {len(cfg.constants.pairs)} pairs of constants "
+        f"(k_a, k_b) of η_A = k_a n^c_a, η_B = k_b n^c_b, the same for all claims: √(k_a k_b) = "
+        f"{_listed(cfg.constants.scales)}, each at k_a/k_b = {_listed(cfg.constants.ratios)}. "
+        "It holds if it does at every one.",
+        f"It holds if all {share} intervals (Student t over seeds, Bonferroni over the claim's "
+        f"exponents and constants) lie inside ±{cfg.exact_margin:g} of the predictions for what is "
+        f"solved exactly, ±{cfg.rank_margin:g} for exponents of the rank, ±{cfg.margin:g} for what "
+        "is trained in vectors; it fails if one lies outside, and is undecided otherwise.",
+        "What is solved exactly (map: eq. 2; layer_map, rank_map: a LoRA layer of one sample, or "
+        "of several with entries ±1; two_layer_limit: eq. 3 for wide nets) is judged at n = "
+        f"2^{cfg.exact_log2_widths[0]:g} to 2^{cfg.exact_log2_widths[-1]:g}, the limit of eq. 3 at "
+        f"2^{cfg.limit_log2_widths[0]:g} to 2^{cfg.limit_log2_widths[-1]:g}, where no crossover is "
+        "left; beside it stands how far off the same slopes are at small n, over all constants, "
+        f"and the n from which on they are within ±{cfg.margin:g}. The claims named reduction say "
+        "that it is the model in vectors.",
+        "It has the same draws at every width, so its errors are small; different settings have "
+        "different draws.",
+        "A phase diagram holds if every point's class, decided at half the distance to the nearest "
+        f"boundary, at most ±1/24, and {share} a point, is the predicted one at every pair of "
+        "constants, and so is the t at which it becomes unstable.",
         f"A claim of landscapes over (η_A, η_B) holds if the bootstrap intervals of its exponents "
         f"({decide.resamples} draws of {' or '.join(map(str, seeds))} seeds, {share}, Bonferroni) "
         f"lie inside ±{decide.exponent:g}; carried rates, if they lose at most a factor "
         f"2^{decide.lost:g} of loss. A cell is judged by the {decide.quantile:.0%} quantile over "
         "seeds, a diverged run being ∞.",
-        "An identity holds to rounding; a symmetry bit for bit if its factors are powers of two.",
-        "Every claim has a control, the same check with something wrong, which must fail.",
+        "An identity and a reduction hold to rounding; a symmetry bit for bit if its factors are "
+        "powers of two.",
+        "Every claim has a control, the same check with something wrong, which must fail, of "
+        "exponents and classes at every pair of constants. Some are far off and some by little: "
+        "rates that are 1.5 to 2 margins off, diagrams and landscapes 2 margins.",
     ]
 
 
-def _evidence(claim: Judgement) -> list[str]:
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
+
+
+def _evidence(claim: Judgement, cfg: "ClaimsConfig") -> list[str]:
     verdict = claim.control.verdict
     caught = "caught" if verdict == "fails" else f"NOT CAUGHT: {verdict}"
     worst, wrong = claim.found.worst, claim.control.worst
@@ -233,6 +338,7 @@ def _evidence(claim: Judgement) -> list[str]:
     lines = [
         f"measured: {worst.found}{count}",
         f"          {worst.where}",
+        *(f"          {line}" for line in dependence(claim, cfg)),
         f"control:  {claim.wrong}",
         f"          {wrong.found}: {caught}",
     ]

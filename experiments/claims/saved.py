@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.claims import exact
 from experiments.claims.judge import (
+    NUMBERS,
     Judged,
     Judgement,
     Record,
@@ -30,7 +32,7 @@ from lora_theory.store.provenance import Provenance
 from lora_theory.store.reading import read_json
 from lora_theory.store.records import from_plain
 from lora_theory.terms import Verdict
-from lora_theory.theory.claims import Carried, Case, Claim, Exponents, Moving
+from lora_theory.theory.claims import Carried, Case, Claim, Exponents, Moving, Phase
 from lora_theory.theory.regions import Area, areas
 from lora_theory.theory.rules import RULES
 
@@ -103,7 +105,7 @@ def read_record(
         if not found.made.isprintable():
             raise ValueError("made: signs that can not be printed")
         for judgement, claim in zip(found.claims, claims, strict=True):
-            _check_judgement(judgement, claim)
+            _check_judgement(judgement, claim, cfg)
         for diagram in found.phases:
             for point in diagram.points:
                 _check_point(f"phases {diagram.update} {diagram.init}", point)
@@ -124,37 +126,50 @@ def _check_claims(found: Record, claims: Sequence[Claim], cfg: "ClaimsConfig") -
         _same_lines(f"{claim.id}: found", judgement.found, asked)
         asked = [line for case in claim.control for line in _lines([case], cfg)]
         _same_lines(f"{claim.id}: control", judgement.control, asked)
+        known = [
+            (str(case.setting), name, case.t, str(value))
+            for case in claim.cases
+            if isinstance(case, Exponents) and case.setting.model in exact.MODELS
+            for name, value in case.predicted.items()
+            if value is not None
+        ]
+        ways = [(way.setting, way.quantity, way.t, way.predicted) for way in judgement.ways]
+        _same(f"{claim.id}: ways", sorted(ways), sorted(known))
 
 
 def _lines(cases: Sequence[Case], cfg: "ClaimsConfig") -> list[tuple[Any, ...] | None]:
     """What each row speaks of, and what decided it; None where neither is drawn."""
     found: list[tuple[Any, ...] | None] = []
+    count, pairs = shared(cases, cfg), cfg.constants.pairs
     for case in cases:
         if isinstance(case, Exponents):
-            decided = bounds(cfg, case.setting, shared(cases))
-            for name, value in case.predicted.items():
-                said = None if value is None else str(value)
-                found.append((str(case.setting), name, case.t, said, *decided))
+            decided = bounds(cfg, case.setting, count)
+            for pair in pairs:
+                for name, value in case.predicted.items():
+                    said = None if value is None else str(value)
+                    found.append((str(case.setting), name, case.t, said, pair, *decided))
         elif isinstance(case, Moving):
             margin = cfg.decide.lost if isinstance(case, Carried) else cfg.decide.exponent
-            confidence = 1 - (1 - cfg.confidence) / shared(cases)
+            confidence = 1 - (1 - cfg.confidence) / count
             t = cfg.landscapes[case.family.model].steps
             for name, value in case.predicted.items():
-                found.append((None, name, t, str(value), margin, confidence))
+                found.append((None, name, t, str(value), None, margin, confidence))
         else:
-            found.append(None)
+            found += [None] * (len(pairs) if isinstance(case, Phase) else 1)
     return found
 
 
 def _same_lines(name: str, judged: Judged, asked: Sequence[tuple[Any, ...] | None]) -> None:
     _same(f"{name}: rows", len(judged.rows), len(asked))
     for row, line in zip(judged.rows, asked, strict=True):
-        got = (row.setting, row.quantity, row.t, row.predicted, row.margin, row.confidence)
-        _same(name, None if got == (None,) * 6 else got, line)
+        said = (row.setting, row.quantity, row.t, row.predicted, row.constants)
+        got = (*said, row.margin, row.confidence)
+        _same(name, None if got == (None,) * 7 else got, line)
 
 
 def _check_drawn(found: Record, diagrams: Sequence[Diagram]) -> None:
     """Refuse diagrams and curves of something else."""
+    diagrams = [diagram for diagram in diagrams if diagram.model == "map"]
     drawn = [(diagram.update, diagram.init) for diagram in found.phases]
     _same("phases", drawn, [(diagram.update, diagram.init) for diagram in diagrams])
     for drawing, diagram in zip(found.phases, diagrams, strict=True):
@@ -177,7 +192,7 @@ def _same(name: str, got: Any, asked: Any) -> None:
         raise ValueError(f"{name}: {got!r:.80}, not {asked!r:.80}")
 
 
-def _check_judgement(judgement: Judgement, claim: Claim) -> None:
+def _check_judgement(judgement: Judgement, claim: Claim, cfg: "ClaimsConfig") -> None:
     """Refuse verdicts that their rows do not give, and rows that their numbers do not give."""
     texts = [judgement.statement, judgement.source, judgement.reason, judgement.wrong]
     for row in (*judgement.found.rows, *judgement.control.rows):
@@ -188,7 +203,12 @@ def _check_judgement(judgement: Judgement, claim: Claim) -> None:
         raise ValueError(f"{claim.id}: signs that can not be printed")
     _check_given(f"{claim.id}: found", judgement.found, combined(judgement.found.rows))
     left = iter(judgement.control.rows)
-    controls = [combined(list(itertools.islice(left, shared([case])))) for case in claim.control]
+    constants = len(cfg.constants.pairs)
+    controls = []
+    for case in claim.control:  # Each must catch what is wrong, at each pair of constants.
+        rows = len(case.predicted) if isinstance(case, NUMBERS) else 1
+        for _ in range(constants if isinstance(case, Exponents | Phase) else 1):
+            controls.append(combined(list(itertools.islice(left, rows))))
     _check_given(f"{claim.id}: control", judgement.control, caught(controls))
 
 

@@ -7,7 +7,7 @@ unless on one setting. (Landscapes have the seeds of the config.)
 
 from collections.abc import Hashable, Iterable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -155,6 +155,15 @@ def tables(arrays: dict[str, np.ndarray], log2_sizes: np.ndarray) -> list[list[T
         ]
         for i in range(settings)
     ]
+
+
+def log2_sizes(group: Group, cfg: "ClaimsConfig") -> np.ndarray:
+    """log2 of the widths, or of the ranks, at which a group is judged."""
+    if group.model not in exact.MODELS:
+        return np.log2(cfg.widths)
+    if group.model == "rank_map":
+        return np.log2(cfg.ranks)
+    return exact.decisive(group.settings[0], cfg)
 
 
 def ways(arrays: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:

@@ -19,12 +19,14 @@ from lora_theory.plots.style import STYLE, WIDTH, draw_value
 
 # By kind of number: the title, and what the axis says.
 PANELS = {
-    "map": ("scalar map, any width", "measured − predicted exponent"),
-    "vectors": ("models in vectors", "measured − predicted exponent"),
+    "exact": ("solved exactly, n → ∞", "measured − predicted exponent"),
+    "ranks": ("exponents of the rank", "measured − predicted exponent"),
+    "vectors": ("trained in vectors", "measured − predicted exponent"),
     "landscapes": (r"landscapes over $(\eta_A, \eta_B)$", "measured − predicted exponent"),
     "carried": ("carried rates", r"$\log_2$ (loss / loss at tuned rates)"),
 }
-_COLUMNS = (("map", "landscapes", "carried"), ("vectors",))
+_COLUMNS = (("exact",), ("ranks", "vectors", "landscapes", "carried"))
+_SMALL = "#e7b26a"  # At small widths, over all constants.
 _CAUGHT = ("x", "#8a8a8a", "its control: what fails")
 _MISSED = ("X", "#ff00ff", "its control: NOT caught")
 
@@ -32,8 +34,10 @@ _MISSED = ("X", "#ff00ff", "its control: NOT caught")
 def differences(exponents: Sequence[DrawnExponent]) -> Figure:
     """Every exponent of every claim, less what is predicted, and of its control, a row a claim.
 
-    Within the margin the axis is linear, beyond it logarithmic. A claim of which something has no
-    number has a star.
+    An exponent of several constants of the rates is one number, the furthest off, in the range of
+    all; behind it lies the range at small widths, where crossovers still bend the slopes. Within
+    the margin the axis is linear, beyond it logarithmic. A claim of which something has no number
+    has a star.
 
     Raises:
         ValueError: numbers of one kind, which share a panel, with unlike margins.
@@ -69,7 +73,8 @@ def _panel(ax: Axes, kind: str, exponents: Sequence[DrawnExponent]) -> None:
         raise arguments.refusal("exponents", one, [margin, *others])
     one_sided = kind == "carried"
     claims = list(dict.fromkeys(exponent.claim for exponent in exponents))
-    ends = [abs(end) for e in exponents for end in (e.off, e.low, e.high) if np.isfinite(end)]
+    all_ends = [end for e in exponents for end in (e.off, e.low, e.high, *e.small)]
+    ends = [abs(end) for end in all_ends if np.isfinite(end)]
     edge = max(1.6 * margin, 1.6 * max(ends, default=0))
     ax.axvspan(-edge if one_sided else -margin, margin, color=BAND, lw=0, zorder=0)
     ax.axvline(0, color="black", linewidth=0.7, zorder=1)
@@ -100,6 +105,10 @@ def _row(ax: Axes, y: int, exponents: Sequence[DrawnExponent]) -> None:
     for place, exponent in zip(places, mine, strict=False):
         marker, colour, _ = OUTCOMES[exponent.verdict]
         _bar(ax, exponent, float(place), marker, colour, 3.6 if exponent is worst else 2.0)
+    small = [end for e in mine for end in e.small if np.isfinite(end)]
+    if small:
+        ends = min(small), max(small)
+        ax.plot(ends, (y, y), color=_SMALL, linewidth=4, solid_capstyle="butt", zorder=2)
     for exponent in known:
         if exponent.control:
             marker, colour, _ = _MISSED if _missed(exponent) else _CAUGHT
@@ -173,5 +182,6 @@ def _exponents_legend(exponents: Sequence[DrawnExponent]) -> list[Any]:
     ]
     band = Patch(facecolor=BAND, label="margin; the axis is linear within, logarithmic beyond")
     small = Line2D([], [], color="#1f4e9c", marker="o", ms=2, lw=0, label="all but the furthest")
+    early = Line2D([], [], color=_SMALL, lw=4, label="small n, over all constants")
     star = Line2D([], [], color="black", marker="$*$", ms=5, lw=0, label="some have no number")
-    return [*marks, small, band, *([star] if unknown else [])]
+    return [*marks, small, early, band, *([star] if unknown else [])]

@@ -1,6 +1,7 @@
 """What the figures of the theory draw, as typed records that can be saved and read."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -42,10 +43,12 @@ class DrawnExponent:
     Attributes:
         claim: its id.
         kind: of which kind, a key of `differences.PANELS`.
-        off, low, high: measured less predicted, and the ends of its interval.
+        off, low, high: measured less predicted, and the ends of its interval; of several constants
+            of the rates the one furthest off, and the ends of all intervals.
         margin: what counts as no difference.
         verdict: "holds", "fails" or "undecided".
         control: whether it is one of the claim's control, which must fail.
+        small: the ends of what it is at small widths, over all constants; NaN if not known.
     """
 
     claim: str
@@ -56,6 +59,7 @@ class DrawnExponent:
     margin: float
     verdict: Outcome
     control: bool = False
+    small: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -197,7 +197,12 @@ def test_rank_exponents_are_the_published_laws():
     assert learning(RANK_SIGN, "A") == ["2 e - gamma = -1, c = -1/2"]
     assert learning(RANK_SIGN, "B, variance 1/r") == ["c = -1, e - gamma = 0"]
     assert learning(RANK_SIGN, "B") == ["c = -1, e - gamma = -1/2"]
-    assert learning(RANK_GD, "A") == ["c = 0, e - 2 gamma = -1"]
+    for gamma in (Fraction(0), Fraction(1, 2), Fraction(1)):
+        at = {"c": Fraction(-1, 2), "e": 0, "gamma": gamma}
+        for init, own, other in (("A", "delta2", "delta1"), ("B", "delta1", "delta2")):
+            first, second = derive(RANK_GD, init, at, 2)
+            assert (first[own].rho, first[other]) == (1 - 2 * gamma, ZERO)
+            assert (second[own].rho, second[other].rho) == (1 - 2 * gamma, 1 - 4 * gamma)
 
 
 def test_the_half_line_is_efficient_from_t_3_on():

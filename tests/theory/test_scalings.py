@@ -122,13 +122,15 @@ def test_rank_laws_are_those_of_the_claims(claim, rho):
     (found,) = claims((claim,))
     for case in found.cases:
         at = case.setting
-        assert rank_law(at.init, float(at.gamma), rho) == at.c_b
-    assert len(found.cases) == 3
+        stated = case.predicted["eta"] if at.asked else at.c_b
+        assert rank_law(at.init, float(at.gamma), rho) == stated
+    assert len(found.cases) == 9
     # Control: those that the claim refutes.
-    wrong = [case.setting for case in found.control]
-    assert wrong
-    for at in wrong:
-        assert rank_law(at.init, float(at.gamma), -1 if at.start else 0) != at.c_b
+    assert found.control
+    for case in found.control:
+        at = case.setting
+        stated = case.predicted["eta"] if at.asked else at.c_b
+        assert rank_law(at.init, float(at.gamma), -1 if at.start else 0) != stated
 
 
 def reaches(init, rank, gamma, rho, log2_eta):

@@ -17,8 +17,12 @@ from lora_theory.theory.claims.records import (
 from lora_theory.theory.rules import LAYER_RECTANGULAR
 
 _LAYER: dict[str, str | None] = {
-    **{"delta1_Z_B": "0", "delta2_Z_B": "0", "Z_A": "0", "B": "0"},
-    **{"Z_B": "0", "dZ_B": "0"},
+    "delta1_Z_B": "0",
+    "delta2_Z_B": "0",
+    "Z_A": "0",
+    "B": "0",
+    "Z_B": "0",
+    "dZ_B": "0",
 }
 _UPDATES = (("sign", "Sign"), ("adam", "Adam"))
 
@@ -103,7 +107,10 @@ def _moved(init: str, t: int, c: str) -> str | None:
 def _shared(update: str, words: str) -> Iterator[Claim]:
     said = at(
         *("layer_map", update, "A", HALF, 3),
-        **{"delta1_Z_B": "0", "delta2_Z_B": "0", "Z_A": "1/2", "dZ_B": "0"},
+        delta1_Z_B="0",
+        delta2_Z_B="0",
+        Z_A="1/2",
+        dZ_B="0",
     )
     yield Claim(
         f"init1-shared-{update}",
@@ -119,7 +126,10 @@ def _shared(update: str, words: str) -> Iterator[Claim]:
     )
     said = at(
         *("layer_map", update, "B", ("-1", "-1"), 3),
-        **{"delta1_Z_B": "0", "delta2_Z_B": "-1", "dB": "-1", "dZ_B": "0"},
+        delta1_Z_B="0",
+        delta2_Z_B="-1",
+        dB="-1",
+        dZ_B="0",
     )
     yield Claim(
         f"init2-shared-{update}",
@@ -156,7 +166,9 @@ def _words(case: Exponents) -> dict[str, str | None]:
 
 
 def _rectangular() -> Claim:
-    def case(update: str, init: str, rates: tuple[str, str], inputs: str, outputs: str) -> Exponents:
+    def case(
+        update: str, init: str, rates: tuple[str, str], inputs: str, outputs: str
+    ) -> Exponents:
         sizes = {"inputs": inputs, "outputs": outputs, "predicted": _LAYER}
         return at("layer_map", update, init, rates, 3, rule=LAYER_RECTANGULAR, **sizes)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Claims about the linear toy (eq. 2): Propositions 1 and 2, their proofs, and what they rest on."""
+"""Claims about the linear toy (eq. 2): Propositions 1 and 2, their proofs, what they rest on."""
 
 from collections.abc import Iterator
 from fractions import Fraction

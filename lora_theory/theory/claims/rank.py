@@ -124,8 +124,10 @@ def _descent() -> Iterator[Claim]:
         "from t = 2 on, Θ(r^(1−4γ)), so that at γ = 1/2 it stops learning with the rank",
         RSLORA,
         said,
-        "γ = 1, the multiplier α/r, taken for rank-stable, from either init; the other factor too",
+        "γ = 1, the multiplier α/r, taken for rank-stable, from either init; the other factor too; "
+        "exponents a little off",
         (
+            nearby(said[0], _RANK),
             *(at_rest(init, "1", 1, **both("0", None, init)) for init in "AB"),
             *(at_rest(init, "1/2", 2, **both("0", "0", init)) for init in "AB"),
         ),

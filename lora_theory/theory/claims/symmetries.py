@@ -7,7 +7,10 @@ from lora_theory.theory.claims.records import REGRET, Claim, Symmetry
 
 
 def claims() -> Iterator[Claim]:
-    """Of four updates, in powers of p and q: gradients go as −1, and rates as what turns their update into 1."""
+    """Of four updates, in powers of p and q.
+
+    Gradients go as −1, and rates as what turns their update into 1.
+    """
     powers_of_two, others = (Fraction(8), Fraction(1, 2)), (Fraction(3), Fraction(7, 10))
     # Below a ReLU, with W* = 0, neither one-sided init ever moves.
     settings = (("layer", "A"), ("layer", "B"), ("layer", "both"), ("two_layer", "both"))
