@@ -129,12 +129,12 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
     if rank is None:
         options |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
     else:
-        options |= {"rank": rank}
-        options |= {"multiplier": rank ** -float(setting.gamma)}
-        options |= {"b_size": rank ** float(setting.start)}
-        more = rank ** float(setting.c_b)
-        rates["k_a"], rates["k_b"] = more * rates["k_a"], more * rates["k_b"]
-        c_a = c_b = float(setting.c_n)
+        more, c_a = rank ** float(setting.c_b), float(setting.c_n)
+        rates["k_a"], rates["k_b"], c_b = more * rates["k_a"], more * rates["k_b"], c_a
+        multiplier, b_size = rank ** -float(setting.gamma), rank ** float(setting.start)
+        options |= {"rank": rank, "multiplier": multiplier, "b_size": b_size}
+    if update == "gd":
+        return _descent(runs, setting, rates, options)
     if setting.asked:
         return {"eta": _asked(where, setting, rates, options)}
     begin = layer_map.random_starts(*where, setting.init, c_a, c_b, **rates, **options)
@@ -167,3 +167,32 @@ def _asked(
     found = np.full((*low.shape, ASKED_AT), np.nan)
     found[..., -1] = (low + high) / 2 * reach
     return found
+
+
+def _descent(
+    runs: Runs, setting: Setting, rates: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Gradient descent of a layer of one sample, f = s vᵀZ_A with v = Bᵀw, from a one-sided init.
+
+    v' = v − η_B s ‖w‖² U Z_A and Z_A' = Z_A − η_A s ‖Z‖² U v stay on the line of the factor that is
+    random at the start. Along it b = s v and Z_A are eq. 2, with s² ‖w‖² η_B, ‖w‖² = 1/n, in place
+    of η_b; what is random starts at the length of r normal numbers.
+    """
+    c, scale, rank = float(setting.c_n), options["multiplier"], options["rank"]
+    log2_widths, seeds = runs.log2_widths, runs.seeds
+    start = scalar_map.random_runs(log2_widths, seeds, setting.init, c, c, **rates)  # type: ignore[arg-type]
+    normals = np.array([_normals(seed, rank, rates["stream"]) for seed in seeds])
+    length = SignedLog.of(np.linalg.norm(normals, axis=-1)[:, None])
+    row = SignedLog.two_to(-log2_widths / 2)  # ‖w‖
+    one = start.b + start.s[..., 0]  # The random factor, of one number.
+    longer = length / (one * one) ** 0.5
+    run = scalar_map.trajectory(
+        start.b * longer * row * scale,
+        start.s * longer[..., None],
+        start.y,
+        start.gram,
+        start.eta_a,
+        start.eta_b * row * row * scale**2,
+        STEPS[setting.model],
+    )
+    return scalar_map.logs(run)

@@ -294,7 +294,8 @@ class Judge:
             if predicted is None:
                 continue
             at = slopes[..., case.t - 1]
-            near = (np.abs(at - float(predicted)) <= self.cfg.margin).all(axis=0, keepdims=True)[0]
+            near = np.all(np.abs(at - float(predicted)) <= self.cfg.margin, axis=0)
+            near = np.atleast_1d(near)
             settled = np.flatnonzero(np.logical_and.accumulate(near[::-1])[::-1])
             found.append(
                 Way(

@@ -251,15 +251,13 @@ def _derived(case: Exponents, **given: Fraction) -> dict[str, Fraction | None]:
     setting = case.setting
     if setting.base == "r":
         at = {"c": setting.c_n, "e": setting.c_b, "gamma": setting.gamma} | given
-        init = "B, variance 1/r" if setting.start else setting.init
-        sizes = derive(case.rule, init, at, case.t)[-1]
+        known = "B, variance 1/r" if setting.start else setting.init
+        sizes = derive(case.rule, known, at, case.t)[-1]
         return {name: size.rho for name, size in sizes.items()}
     at = {"c_a": setting.c_a, "c_b": setting.c_b} | given
     if "inputs" in case.rule.exponents:
         at["inputs"] = setting.inputs
-    init = case.rule.start(setting.init)
-    if setting.start:
-        init = rules.sized(setting.init, setting.start)
+    init = rules.sized(setting.init, setting.start)
     sizes = derive(case.rule, init, at, case.t)[-1]
     return {name: size.gamma for name, size in sizes.items()}
 
@@ -358,5 +356,7 @@ def _change(case: Exponents, sizes: Mapping[str, Fraction | None]) -> float:
     exactly 0.
     """
     pairs = [(said, sizes[name]) for name, said in case.predicted.items()]
-    gaps = [math.inf if (a is None) != (b is None) else abs((a or 0) - (b or 0)) for a, b in pairs]
-    return float(max(gaps))
+    return max(
+        math.inf if (a is None) != (b is None) else float(abs((a or 0) - (b or 0)))
+        for a, b in pairs
+    )

@@ -13,7 +13,7 @@ def claims() -> Iterator[Claim]:
     """Claims about eq. 3: by its large-n limit, and where that does not reach in vectors."""
 
     def limit(rates: tuple[str, str], t: int = 1, **predicted: str | None) -> Exponents:
-        return at("two_layer_limit", "gd", "both", rates, t, samples=8, **predicted)
+        return at("two_layer_limit", "gd", "both", rates, t, samples=8, predicted=predicted)
 
     efficient = tuple(limit(TWO, t, **EFFICIENT) for t in (1, 2, 3))
     yield Claim(
