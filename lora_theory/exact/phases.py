@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lora_theory import arguments
-from lora_theory.exact.scalar_map import random_runs, trajectory
+from lora_theory.exact.scalar_map import CONSTANT, random_runs, trajectory, uneven
 from lora_theory.stats.intervals import mean_interval
 from lora_theory.stats.numbers import numbers
 from lora_theory.stats.slopes import slope_weights
@@ -22,8 +22,12 @@ _DELTAS_AT = 5  # t
 # No exponent further from 0 than half a twelfth is taken for 0, whatever else the point allows.
 _MOST = 1 / 24
 # A term n^d below the largest counts for nothing if n^d is 2^64: the constants of both, and t² of
-# such terms, are far nearer.
+# such terms, are far nearer. (Not those of f in t steps of large rates: see `needs`.)
 _BITS = 64
+# The largest log2 of k_a k_b k of a seed is this more than that of the given k_a k_b k.
+_FACTORS = 1.5
+# What has grown to 2^8, at the least width and later than a point needs, has done so by constants.
+_GROWN = 8
 _ROUNDING = 1e-12  # Of exponents, which are floats: what is as near to a line lies on it.
 
 
@@ -48,7 +52,9 @@ class Needs(NamedTuple):
     steps: np.ndarray
 
 
-def needs(points: np.ndarray, update: str, init: str) -> Needs:
+def needs(
+    points: np.ndarray, update: str, init: str, *, k_a: float = CONSTANT, k_b: float = CONSTANT
+) -> Needs:
     """What it takes to tell the classes of points: how near the lines are on which one changes.
 
     A line is where two terms of the map are of one order: c_a + 1 = 0 (‖x‖² η_a), c_b = 0 (η_b),
@@ -56,10 +62,14 @@ def needs(points: np.ndarray, update: str, init: str) -> Needs:
     t = k + 1, e = c_b (Init[1]) or c_a + 1 (Init[2]): where that is 0. Every exponent that decides
     is 0 or at least as far from 0 as the nearest line that the point is not on.
 
+    Constants count where f has k steps to grow: by (k_a k_b k)^k, which n has to outdo if it is
+    large. (Where it is small f is only further below y, as its exponent says.)
+
     Args:
         points: (points, 2) exponents (c_a, c_b).
         update: "gd" or "sign".
         init: "A" or "B".
+        k_a, k_b: constants of the rates.
 
     >>> found = needs(np.array([[-78 / 77, 0.0], [-0.5, -5 / 12]]), "gd", "A")
     >>> [float(v) for v in (1 / found.margin).round(6)], found.log2_width.tolist()
@@ -74,16 +84,20 @@ def needs(points: np.ndarray, update: str, init: str) -> Needs:
         raise arguments.refusal("points", "pairs (c_a, c_b), (points, 2)", points)
     a, b = points[:, 0] + 1, points[:, 1]
     growth, first = a + b, b if init == "A" else a
+    constant = arguments.positive("k_a", k_a) * arguments.positive("k_b", k_b) * CONSTANT
+    a_step = max(0.0, np.log2(constant) + _FACTORS)
     lines, steps = [a, b, growth], np.full(len(points), _DELTAS_AT)
+    bits = np.full(len(points), float(_BITS))
     if update == "gd":
         later = (growth > _ROUNDING) & (first < -_ROUNDING)
         k = np.where(later, -first, 0.0) / np.where(later, growth, 1.0)
         k = np.where(np.abs(first + np.round(k) * growth) < _ROUNDING, np.round(k), np.floor(k))
         lines += [np.where(later, first + at * growth, 0.0) for at in (k, k + 1)]
         steps = np.where(later, np.maximum(k + 2, _DELTAS_AT), _DELTAS_AT).astype(int)
+        bits = bits + np.where(later, k + 1, 0) * a_step
     away = np.abs(np.stack(lines))
     nearest = np.where(away < _ROUNDING, np.inf, away).min(axis=0)
-    log2_width = np.ceil(_BITS / nearest - 1e-6)  # Of 1/12 as a float it is 768, not a bit more.
+    log2_width = np.ceil(bits / nearest - 1e-6)  # Of 1/12 as a float it is 768, not a bit more.
     return Needs(np.minimum(nearest / 2, _MOST), log2_width, steps)
 
 
@@ -96,6 +110,8 @@ def measured_classes(
     seeds: Sequence[int],
     steps: int,
     confidence: float,
+    k_a: float = CONSTANT,
+    k_b: float = CONSTANT,
     stream: str = "",
 ) -> list[Class | None]:
     """The class of every point; None where the seeds do not decide.
@@ -104,12 +120,14 @@ def measured_classes(
 
     Args:
         points: (points, 2) exponents (c_a, c_b).
-        update: "gd" or "sign"; sign updates freeze, so that few steps decide.
+        update: "gd" or "sign"; sign updates freeze, so that few steps decide. Their rates vary a
+            little from step to step (`uneven`).
         init: "A" or "B".
         log2_widths: (W,) log2 n.
         seeds: (S,) which.
         steps: T.
         confidence: of the interval of each exponent.
+        k_a, k_b: constants of the rates.
         stream: of the draws; see `scalar_map.random_runs`.
 
     Raises:
@@ -123,7 +141,7 @@ def measured_classes(
     >>> [str(cls) for cls in found]
     ['efficient', 'unstable from t = 1']
     """
-    asked = needs(points, update, init)
+    asked = needs(points, update, init, k_a=k_a, k_b=k_b)
     points, log2_widths = numbers("points", points, 2), numbers("log2_widths", log2_widths)
     if log2_widths.ndim != 1 or len(log2_widths) < 2 or (np.diff(log2_widths) <= 0).any():
         raise arguments.refusal("log2_widths", "at least two, ascending", log2_widths)
@@ -138,17 +156,42 @@ def measured_classes(
         init_,
         points[:, 0],
         points[:, 1],
+        k_a=k_a,
+        k_b=k_b,
         update=update_,
         stream=stream,
     )
-    run = trajectory(*runs, steps if update == "gd" else _DELTAS_AT, update=update_)
-    sizes = {"f": run.f[1:][..., 0], "B": run.b[-1], "Z_A": run.s[-1][..., 0]}
+    if update == "sign":  # Equal steps that overshoot would be taken back, and f exactly 0.
+        run = trajectory(*runs, _DELTAS_AT, update="sign", schedule=uneven(_DELTAS_AT))
+    else:
+        run = trajectory(*runs, steps)
+    sizes = {"f": run.f[1:][..., 0], "B": run.b[1:], "Z_A": run.s[1:][..., 0]}
     sizes |= {f"delta{i + 1}": run.deltas[i, _DELTAS_AT - 1][..., 0] for i in range(2)}
     bounds = {name: _bounds(size.log2(), log2_widths, confidence) for name, size in sizes.items()}
-    return [
-        _class({name: Bounds(low[..., i], high[..., i]) for name, (low, high) in bounds.items()}, m)
-        for i, m in enumerate(asked.margin.tolist())
-    ]
+    told = _told(sizes["f"].log2()[..., 0], asked.steps)
+    found = []
+    for i, margin in enumerate(asked.margin.tolist()):
+        at = {name: Bounds(low[..., i], high[..., i]) for name, (low, high) in bounds.items()}
+        at["f"] = Bounds(*(end[: told[i]] for end in at["f"]))
+        for name in ("B", "Z_A"):
+            at[name] = Bounds(*(end[told[i] - 1] for end in at[name]))
+        found.append(_class(at, margin))
+    return found
+
+
+def _told(logs: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Up to which t the widths tell whether f grows in n: (points,).
+
+    A run past the edge of stability grows by constants at any width, and for ever: what is far
+    below at t = 10 is not at t = 60, and in the end rounding is all there is.
+
+    Args:
+        logs: (T, points, S) log2 of f at the least width.
+        least: (points,) the t up to which a point is looked at whatever f does.
+    """
+    t = np.arange(1, len(logs) + 1)[:, None]
+    grown = (logs > _GROWN).any(axis=-1) & (t >= least)
+    return np.where(grown.any(axis=0), grown.argmax(axis=0) + 1, len(logs))
 
 
 def _check_seen(points: np.ndarray, asked: Needs, log2_width: float, steps: int) -> None:

@@ -17,6 +17,8 @@ from lora_theory.stats.numbers import numbers
 from lora_theory.stats.tables import Table
 
 Update = Literal["gd", "sign"]
+# Of rates and of ‖x‖² unless others are given: a run is then far from the edge of stability.
+CONSTANT = 0.35
 
 
 class Trajectory(NamedTuple):
@@ -45,6 +47,7 @@ def trajectory(
     steps: int,
     *,
     update: Update = "gd",
+    schedule: np.ndarray | None = None,
 ) -> Trajectory:
     """Full-batch training of f = b · aᵀx on L = mean_k ½(f_k − y_k)² (eq. 2).
 
@@ -54,7 +57,9 @@ def trajectory(
     Sign updates, of one sample: b' = b − η_b sign(s U), s' = s − η_a ‖x‖₁ sign(b U); there `gram`
     is ‖x‖₁. (With several samples sign(Σ_k U_k x_k) needs x itself, not K alone.) They walk on a
     lattice, b = b_0 + k η_b and s = s_0 + m η_a ‖x‖₁ with integers k, m, which are what is summed:
-    huge steps that cancel leave b_0 and s_0 as they were.
+    huge steps that cancel leave b_0 and s_0 as they were. A step that overshoots is taken back by
+    the next, so that b or s comes back to a start of exactly 0: at large constants in most seeds.
+    Under a schedule that is `uneven` k and m are sums of its numbers, and nothing comes back.
 
     What cancels to rounding is lost (NaN). A residual of gradient descent that does so has arrived:
     it moves nothing any more, and where no residual is left the δ are lost.
@@ -67,6 +72,7 @@ def trajectory(
         eta_a, eta_b: (…,) rates.
         steps: T.
         update: "gd" or "sign".
+        schedule: (T,) by what both rates are multiplied at t = 1 … T, each above 0; 1 if not given.
 
     Returns:
         All sizes at all steps.
@@ -91,13 +97,14 @@ def trajectory(
     samples = _samples(b, s, y, gram, eta_a, eta_b)
     if update == "sign" and samples > 1:
         raise ValueError(f"s: sign updates have a scalar map for one sample only (got {samples})")
+    factors = _schedule(schedule, steps)
     residual_mean = SignedLog.of(1.0 / samples)
     step_b, step_s = eta_b, _column(eta_a)
     if update == "sign":
         step_s = step_s * gram[..., 0]
     b_0, s_0, k, m = b, s, np.zeros(()), np.zeros(())
     bs, ss, deltas = [b], [s], []
-    for _ in range(steps):
+    for factor in factors:
         u = _column(b) * s - SignedLog.of(y)
         arrived = np.isnan(u.sign).all(axis=-1)
         if update == "gd":
@@ -106,12 +113,12 @@ def trajectory(
         ds = -(_column(b) * ((gram * _row(u)).sum() * residual_mean))
         if update == "sign":
             db, ds = db.signs(), ds.signs()
-        moved_b, moved_s = step_b * db, step_s * ds
+        moved_b, moved_s = step_b * db * factor, step_s * ds * factor
         made = _column(b) * moved_s, _column(moved_b) * s, _column(moved_b) * moved_s
         deltas.append(tuple(_lost(delta, arrived[..., None]) for delta in made))
         if update == "sign":
-            k, m = k + db.sign, m + ds.sign
-            b, s = b_0 + step_b * _integers(k), s_0 + step_s * _integers(m)
+            k, m = k + factor * db.sign, m + factor * ds.sign
+            b, s = b_0 + step_b * _summed(k), s_0 + step_s * _summed(m)
         else:
             b, s = b + moved_b, s + moved_s
         bs.append(b)
@@ -125,10 +132,31 @@ def _lost(x: SignedLog, at: np.ndarray) -> SignedLog:
     return SignedLog(np.where(at, np.nan, x.sign), np.where(at, np.nan, x.log))
 
 
-def _integers(count: np.ndarray) -> SignedLog:
-    """Integers, of which NaN are lost."""
+def _summed(steps: np.ndarray) -> SignedLog:
+    """Sums of steps of ±1, or ± what a schedule has, of which NaN are lost."""
     with np.errstate(divide="ignore"):
-        return SignedLog(np.sign(count), np.log(np.abs(count)))
+        return SignedLog(np.sign(steps), np.log(np.abs(steps)))
+
+
+def _schedule(given: np.ndarray | None, steps: int) -> list[float]:
+    if given is None:
+        return [1.0] * steps
+    found = finite("schedule", given)
+    if found.shape != (steps,) or (found <= 0).any():
+        raise arguments.refusal("schedule", f"{steps} positive numbers", given)
+    return list(map(float, found))
+
+
+def uneven(steps: int) -> np.ndarray:
+    """(T,) factors in [1/√2, √2] of which no two are equal: a schedule off every lattice.
+
+    2^(t φ mod 1 − 1/2) with the golden φ; rates of Θ(n^c) at each step are all that exponents ask.
+
+    >>> uneven(4).round(3).tolist()
+    [1.085, 0.833, 1.278, 0.981]
+    """
+    t = np.arange(1, arguments.integer("steps", steps) + 1)
+    return 2.0 ** ((t * (5**0.5 - 1) / 2) % 1 - 0.5)
 
 
 def _number(name: str, value: Any) -> SignedLog:
@@ -167,8 +195,32 @@ def _samples(
     return count
 
 
+def logs(run: Trajectory) -> dict[str, np.ndarray]:
+    """log2 of the map's sizes f, B, Z_A, δ¹, δ², δ³ at t = 1 … T, of runs with axes (…, S, W).
+
+    Of several samples the root mean square, (mean_k f_k²)^½: lost if one of them is.
+
+    Returns:
+        By name, "delta1" for δ¹: (…, W, S, T); −inf for exactly 0, NaN for what is lost.
+
+    >>> runs = random_runs(np.array([60.0, 120.0]), range(3), "A", [-1.0, -1.5], 0.0, samples=4)
+    >>> logs(trajectory(*runs, 5))["f"].shape
+    (2, 2, 3, 5)
+    """
+    if run.b.sign.ndim < 3:
+        raise ValueError(f"run: must be of axes (…, S, W) (got {run.b.sign.shape[1:]})")
+    sizes = {"f": run.f[1:], "B": run.b[1:, ..., None], "Z_A": run.s[1:]}
+    sizes |= {f"delta{i + 1}": run.deltas[i] for i in range(3)}
+    return {name: np.moveaxis(_rms(size), 0, -1).swapaxes(-2, -3) for name, size in sizes.items()}
+
+
+def _rms(x: SignedLog) -> np.ndarray:
+    """log2 of the root mean square over the last axis."""
+    return ((x * x).sum() * (1.0 / x.sign.shape[-1])).log2() / 2
+
+
 def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
-    """The map's sizes f, B, Z_A, δ¹, δ², δ³ at t = 1 … T as a table, of runs with axes (S, W).
+    """The map's sizes (`logs`) as a table, of runs with axes (S, W).
 
     >>> widths = np.array([1000.0, 2000.0, 4000.0])
     >>> run = trajectory(*random_runs(widths, range(8), "A", -1.0, 0.0), 2)
@@ -179,15 +231,11 @@ def table(log2_widths: np.ndarray, run: Trajectory) -> Table:
     if run.b.sign.ndim != 3 or run.b.sign.shape[2:] != log2_widths.shape:
         wanted = f"of axes (S, W), W = {len(log2_widths)}"
         raise ValueError(f"run: must be {wanted} (got {run.b.sign.shape[1:]})")
-    sizes = {"f": run.f[1:][..., 0], "B": run.b[1:], "Z_A": run.s[1:][..., 0]}
-    sizes |= {f"delta{i + 1}": run.deltas[i][..., 0] for i in range(3)}
-    logs = {name: np.moveaxis(size.log2(), 0, -1).swapaxes(0, 1) for name, size in sizes.items()}
-    steps = np.arange(1, run.b.log.shape[0])
-    return Table(log2_widths, steps, logs)
+    return Table(log2_widths, np.arange(1, run.b.sign.shape[0]), logs(run))
 
 
 class Start(NamedTuple):
-    """Random starts and constants of one-sample runs over widths, seeds and rates."""
+    """Random starts and constants of runs over widths, seeds and rates."""
 
     b: SignedLog
     s: SignedLog
@@ -204,23 +252,37 @@ def random_runs(
     c_a: np.ndarray | float,
     c_b: np.ndarray | float,
     *,
+    k_a: np.ndarray | float = CONSTANT,
+    k_b: np.ndarray | float = CONSTANT,
     update: Update = "gd",
+    samples: int = 1,
     s_0: float = 0.0,
     stream: str = "",
 ) -> Start:
-    """One-sample runs at η_a = k_a n^c_a, η_b = k_b n^c_b, for `trajectory`.
+    """Runs at η_a = k_a n^c_a, η_b = k_b n^c_b, for `trajectory`.
 
     Init "A": b = 0 and aᵀx ~ N(0, 1) (a ~ N(0, 1/n), x of Θ(1) entries); "B": a = 0, b ~ N(0, 1).
-    ‖x‖² (or ‖x‖₁) = k n. The constants k_a, k_b, k are drawn from [1/4, 1/2] and y from ±[1, 2],
-    for each seed anew: γ does not see them, equal ones would put sign updates on a lattice where b
-    or s comes back to exactly 0, and larger ones pass the edge of stability.
+    Targets are drawn from ±[1, 2], and ‖x‖² (or ‖x‖₁) = k n with k = 0.35.
+
+    Of each of k_a, k_b, k a seed takes the given value times a factor of its own, drawn from
+    [1/√2, √2]: equal constants would put sign updates on a lattice on which b s = y or b = s may be
+    met exactly. To come back to a start of exactly 0, one step after the other, they need no equal
+    constants, only large ones: see `uneven`.
+
+    Of N > 1 samples each has its s_k (Init "A"; one b is of all) and its y_k, and the Gram matrix
+    is that of random inputs, K = k n (I + n^−1/2 E) with E symmetric, standard normal off the
+    diagonal and 0 on it: x_j·x_k of independent entries is smaller than ‖x‖² by n^1/2. Its
+    diagonal does not vary, as that of a sum of n squares by n^−1/2 would. (At small n and many
+    samples such a K need not be positive: n ≫ 4N keeps it so.)
 
     Args:
         log2_widths: (W,) log2 n; any size.
         seeds: (S,) which; seed i draws the same at every width, rate, init and update.
         init: "A" or "B".
-        c_a, c_b: (…,) exponents of the rates, broadcast together.
+        c_a, c_b: (…,) exponents of the rates.
+        k_a, k_b: (…,) constants of the rates, above 0; all four are broadcast together.
         update: "gd" or "sign".
+        samples: N; the first has the draws that it has alone. Sign updates have one.
         s_0: an exponent: aᵀx or b starts at n^s_0, to break the initialisation on purpose.
         stream: any text; seeds of two streams have nothing in common. Without one seed i draws from
             `np.random.default_rng(i)`.
@@ -231,33 +293,53 @@ def random_runs(
     >>> runs = random_runs(np.array([60.0, 120.0]), range(3), "A", -1.0, 0.0)
     >>> trajectory(*runs, 2).f.log2().shape
     (3, 3, 2, 1)
+    >>> runs = random_runs([60.0], range(3), "A", -1.0, 0.0, k_a=[0.005, 2], samples=4)
+    >>> trajectory(*runs, 2).f.log2().shape
+    (3, 2, 3, 1, 4)
     """
     arguments.one_of("init", init, ("A", "B"))
     arguments.one_of("update", update, ("gd", "sign"))
+    samples = arguments.integer("samples", samples)
+    if update == "sign" and samples > 1:
+        raise ValueError(f"samples: sign updates have a scalar map for one only (got {samples})")
     if not isinstance(stream, str):
         raise arguments.refusal("stream", "text", stream)
     log2_widths = finite("log2_widths", numbers("log2_widths", log2_widths))
     if log2_widths.ndim != 1:
         raise arguments.refusal("log2_widths", "of shape (W,)", log2_widths)
-    c_a, c_b, s_0 = finite("c_a", c_a), finite("c_b", c_b), arguments.finite("s_0", s_0)
+    s_0 = arguments.finite("s_0", s_0)
     if not isinstance(seeds, Iterable) or not len(seeds):
         raise arguments.refusal("seeds", "a list of integers, at least one", seeds)
     seeds = [arguments.integer("seeds", seed, 0) for seed in seeds]
-    try:
-        c_a, c_b = np.broadcast_arrays(c_a, c_b)
-    except ValueError:
-        shapes = f"{np.shape(c_a)}, {np.shape(c_b)}"
-        raise ValueError(f"c_a, c_b: must have one shape (got {shapes})") from None
-    draws = np.array([_draws(_generator(seed, stream)) for seed in seeds])
-    start, k_a, k_b, k = (SignedLog.of(draws[:, i, None]) for i in range(4))
-    y = draws[:, 4, None]
-    n = SignedLog.two_to(np.asarray(log2_widths, np.float64))
-    c_a, c_b = (c[..., None, None] for c in (c_a, c_b))
-    start = start * n**s_0
+    rates = _rates(c_a, c_b, k_a, k_b)
+    draws = _draws([_generator(seed, stream) for seed in seeds], samples)
+    n = SignedLog.two_to(log2_widths)
+    scale = n**s_0
+    start = SignedLog.of(draws.start[:, None]) * _column(scale)
+    factors = [SignedLog.of(draws.factors[:, i, None]) for i in range(3)]
     zero = SignedLog.of(0.0) * start
-    b, s = (zero, start) if init == "A" else (start, zero)
-    gram = k * n
-    return Start(b, _column(s), y[..., None], _column(_column(gram)), k_a * n**c_a, k_b * n**c_b)
+    b, s = (zero[..., 0], start) if init == "A" else (start[..., 0], zero)
+    gram = SignedLog.of(draws.overlaps[:, None]) * _column(_column(n**-0.5))
+    gram = (gram + np.eye(samples)) * _column(_column(factors[2] * CONSTANT * n))
+    eta_a, eta_b = (
+        SignedLog.of(k) * factor * n**c
+        for factor, c, k in zip(factors, rates[:2], rates[2:], strict=False)
+    )
+    return Start(b, s, draws.y[:, None], gram, eta_a, eta_b)
+
+
+def _rates(*given: np.ndarray | float) -> list[np.ndarray]:
+    """c_a, c_b, k_a, k_b with axes (…, 1, 1)."""
+    names = ("c_a", "c_b", "k_a", "k_b")
+    found = [finite(name, value) for name, value in zip(names, given, strict=True)]
+    for name, value in zip(names[2:], found[2:], strict=True):
+        if (value <= 0).any():
+            raise arguments.refusal(name, "positive", value)
+    try:
+        return [value[..., None, None] for value in np.broadcast_arrays(*found)]
+    except ValueError:
+        shapes = ", ".join(f"{value.shape}" for value in found)
+        raise ValueError(f"{', '.join(names)}: must have one shape (got {shapes})") from None
 
 
 def _generator(seed: int, stream: str) -> np.random.Generator:
@@ -268,10 +350,26 @@ def _generator(seed: int, stream: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
-def _draws(rng: np.random.Generator) -> tuple[float, ...]:
-    """What is random in one run: the random factor, k_a, k_b, k and y."""
-    start, sign = rng.normal(), rng.choice([-1.0, 1.0])
-    return (start, *rng.uniform(0.25, 0.5, size=3), sign * rng.uniform(1, 2))
+class _Draws(NamedTuple):
+    """What is random in runs: (S, N) starts and targets, (S, 3) factors, (S, N, N) overlaps."""
+
+    start: np.ndarray
+    factors: np.ndarray
+    y: np.ndarray
+    overlaps: np.ndarray
+
+
+def _draws(generators: list[np.random.Generator], samples: int) -> _Draws:
+    """The first sample first, so that it is the same whatever number there are."""
+    parts = []
+    for rng in generators:
+        start, sign = rng.normal(size=1), rng.choice([-1.0, 1.0], size=1)
+        factors, y = rng.uniform(0.5**0.5, 2**0.5, size=3), sign * rng.uniform(1, 2, size=1)
+        more, signs = rng.normal(size=samples - 1), rng.choice([-1.0, 1.0], size=samples - 1)
+        y = np.append(y, signs * rng.uniform(1, 2, size=samples - 1))
+        upper = np.triu(rng.normal(size=(samples, samples)), 1)
+        parts.append(_Draws(np.append(start, more), factors, y, upper + upper.T))
+    return _Draws(*map(np.stack, zip(*parts, strict=True)))
 
 
 def _column(x: SignedLog) -> SignedLog:

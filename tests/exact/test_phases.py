@@ -136,11 +136,85 @@ def test_without_refusals_and_at_one_margin_points_are_decided_wrongly(update, i
     points = off_the_lattice(sum(map(ord, update + init)))
     asked = needs(np.zeros((len(points), 2)), update, init)
     flat = asked._replace(margin=np.full(len(points), 1 / 24), log2_width=np.zeros(len(points)))
-    monkeypatch.setattr("lora_theory.exact.phases.needs", lambda *_: flat)
+    monkeypatch.setattr("lora_theory.exact.phases.needs", lambda *_, **__: flat)
     measured = found(points, update, init)
     predicted = [predicted_class(RULES["map", update], init, *point) for point in points]
     pairs = zip(measured, predicted, strict=True)
     assert sum(one not in (None, other) for one, other in pairs) > 5
+
+
+CONSTANTS = [(k_a, k_b) for k_a in (0.005, 0.2, 8.0) for k_b in (0.005, 0.2, 8.0)]
+
+
+def wrong_at(points, update, init, constants, *, log2_width=2e5, steps=60):
+    """Points whose class is not the predicted one at these constants, and how many were told."""
+    k_a, k_b = constants
+    asked = needs(np.array(points, float), update, init, k_a=k_a, k_b=k_b)
+    told = (asked.log2_width <= log2_width) & (asked.steps <= steps)
+    kept = [point for point, at in zip(points, told, strict=True) if at]
+    measured = measured_classes(
+        np.array(kept, float),
+        update,
+        init,
+        log2_widths=log2_width * np.array([1.0, 2.0, 4.0]),
+        seeds=range(8),
+        steps=steps,
+        confidence=0.95,
+        k_a=k_a,
+        k_b=k_b,
+    )
+    predicted = [predicted_class(RULES["map", update], init, *point) for point in kept]
+    found = zip(kept, measured, predicted, strict=True)
+    return [at for at in found if at[1] != at[2]], len(kept)
+
+
+@pytest.mark.parametrize(("update", "init"), DIAGRAMS)
+@pytest.mark.parametrize("constants", CONSTANTS)
+def test_constants_change_no_class(update, init, constants):
+    """Not even those at which runs diverge at every width: exponents are of n at a fixed t."""
+    wrong, count = wrong_at(lattice(4), update, init, constants, log2_width=1000.0)
+    assert wrong == []
+    assert count == 169
+    points = off_the_lattice(sum(map(ord, update + init)))
+    wrong, count = wrong_at(points, update, init, constants)
+    assert wrong == []
+    assert count >= 140
+
+
+def test_large_constants_need_a_larger_width_where_f_has_many_steps_to_grow():
+    """At (5/6, −7/4) f is Θ(1) after 22 steps, with a constant of (8 · 8 · 0.35)^21 = 2^94."""
+    point = np.array([[5 / 6, -7 / 4]])
+    assert needs(point, "gd", "A").log2_width.tolist() == [768]
+    assert needs(point, "gd", "A", k_a=0.005, k_b=0.005).log2_width.tolist() == [768]
+    asked = needs(point, "gd", "A", k_a=8.0, k_b=8.0)
+    assert asked.log2_width[0] > 2000
+    assert wrong_at([(Fraction(5, 6), Fraction(-7, 4))], "gd", "A", (8.0, 8.0)) == ([], 1)
+
+
+def test_without_that_a_class_is_decided_wrongly(monkeypatch):
+    """Control."""
+    monkeypatch.setattr("lora_theory.exact.phases._FACTORS", -1e3)
+    point = [(Fraction(5, 6), Fraction(-7, 4))]
+    wrong, _ = wrong_at(point, "gd", "A", (8.0, 8.0), log2_width=1000.0)
+    assert len(wrong) == 1
+
+
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_with_even_steps_large_sign_updates_have_other_classes(init, monkeypatch):
+    """Control: what comes back to exactly 0 has no exponent."""
+    monkeypatch.setattr("lora_theory.exact.phases.uneven", np.ones)
+    wrong, _ = wrong_at(lattice(4), "sign", init, (8.0, 8.0), log2_width=1000.0)
+    assert len(wrong) > 10
+
+
+@pytest.mark.parametrize(("init", "constants"), [("A", (0.2, 8.0)), ("B", (8.0, 0.2))])
+def test_steps_that_are_looked_at_for_ever_decide_nothing_at_large_constants(
+    init, constants, monkeypatch
+):
+    """Control: in the end a diverging run is of constants and rounding alone."""
+    monkeypatch.setattr("lora_theory.exact.phases._GROWN", np.inf)
+    wrong, _ = wrong_at(lattice(4), "gd", init, constants, log2_width=1000.0, steps=300)
+    assert len(wrong) > 3
 
 
 EFFICIENT = dict.fromkeys(("f", "delta1", "delta2", "B", "Z_A"), (0.0, 0.0))
