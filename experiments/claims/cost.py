@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from experiments import registry
 from experiments.claims import exact, reduction
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Group, Piece, Symmetries
+from experiments.claims.settings import Approach, Diagram, Escapes, Group, Piece, Symmetries
 from experiments.landscape import cost
 from lora_theory.theory.claims import Reduction
 
@@ -25,6 +25,7 @@ _ASKED = 60.0
 _SYMMETRY = 0.65
 _POINT = 2e-5
 _CURVE = 0.005
+_ESCAPE = 2.0
 _REDUCTION = 2e-4
 
 
@@ -37,6 +38,8 @@ def core_seconds(piece: Piece, cfg: "ClaimsConfig") -> float:
         return _POINT * len(piece.points) * len(cfg.seeds["lattice"]) * constants
     if isinstance(piece, Approach):
         return _CURVE
+    if isinstance(piece, Escapes):
+        return _ESCAPE
     if isinstance(piece, Symmetries):
         return _SYMMETRY * len(piece.cases)
     if isinstance(piece, Reduction):

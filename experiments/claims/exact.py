@@ -120,7 +120,9 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
             s_0=float(setting.start),
             samples=setting.samples,
         )
-        run = scalar_map.trajectory(*start, steps, update=update)  # type: ignore[arg-type]
+        # Equal sign updates that overshoot would be taken back, to a start of exactly 0.
+        uneven = scalar_map.uneven(steps) if update == "sign" else None
+        run = scalar_map.trajectory(*start, steps, update=update, schedule=uneven)  # type: ignore[arg-type]
         return scalar_map.logs(run)
     if setting.model == "two_layer_limit":
         rates |= {"samples": setting.samples, "steps": steps}

@@ -18,7 +18,7 @@ from experiments.claims.judge import Judge, Record
 from experiments.claims.landscapes import LOSS, TASK, DecideConfig, WindowConfig, windows
 from experiments.claims.measured import check_measured
 from experiments.claims.saved import read_origin, read_record
-from experiments.claims.settings import Diagram, Group, Piece
+from experiments.claims.settings import Diagram, Escapes, Group, Piece
 from experiments.lab import schema
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
 from experiments.lab.memory import cores
@@ -36,7 +36,16 @@ from lora_theory.store.files import write_json
 from lora_theory.store.provenance import Provenance
 from lora_theory.terms import Setting
 from lora_theory.theory import claims as theory
-from lora_theory.theory.claims import Case, Claim, Exponents, Moving, Phase, Reduction, Symmetry
+from lora_theory.theory.claims import (
+    Case,
+    Claim,
+    Escape,
+    Exponents,
+    Moving,
+    Phase,
+    Reduction,
+    Symmetry,
+)
 from lora_theory.theory.regions import lattice
 
 # Seeds of the scalar map and of the phase diagrams, which every report has.
@@ -138,6 +147,8 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
             for window in windows((c for c in cases if isinstance(c, Moving)), cfg)
         }
         pieces |= {repr(case): case for case in cases if isinstance(case, Reduction)}
+        escapes = [Escapes(case.init, case.c_b) for case in cases if isinstance(case, Escape)]
+        pieces |= {repr(escape): escape for escape in escapes}
         pieces |= {repr(group): group for group in _longest_first(settings.groups(found), cfg)}
         for group in settings.symmetries(c for c in cases if isinstance(c, Symmetry)):
             pieces[f"symmetry {group.cases[0].update}"] = group

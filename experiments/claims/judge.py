@@ -14,6 +14,7 @@ from experiments.claims.settings import (
     APPROACHES,
     Approach,
     Diagram,
+    Escapes,
     Group,
     Piece,
     Symmetries,
@@ -30,6 +31,7 @@ from lora_theory.theory.claims import (
     Case,
     Claim,
     Collapsing,
+    Escape,
     Exponents,
     Identity,
     Moving,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
 Classes = Mapping[tuple[Fraction, Fraction], Class | None]
-NUMBERS = (Exponents, Collapsing, Placed, Carried)  # What is judged by intervals.
+NUMBERS = (Exponents, Escape, Collapsing, Placed, Carried)  # What is judged by intervals.
 _DIGITS = 6  # Of an exponent at most.
 _IDENTITY_SEEDS = 20
 _REDUCTION_GAP = 1e-8  # What rounding grows to in some steps that amplify it.
@@ -173,6 +175,7 @@ class Judge:
         self._tables: dict[Setting, list[Table]] = {}
         self._ways: dict[Setting, dict[str, np.ndarray]] = {}
         self._curves: dict[Approach, Table] = {}
+        self._escapes: dict[Escapes, Arrays] = {}
         self._gaps: dict[Symmetry | Reduction, float] = {}
         self._classes: dict[tuple[str, str, str], list[Classes]] = {}
         windows = {}
@@ -188,6 +191,8 @@ class Judge:
                     self._ways[setting] = settings.ways(arrays, index)
             elif isinstance(piece, Approach):
                 self._curves[piece] = _tables(piece, arrays, settings.APPROACH_WIDTHS)[0][0]
+            elif isinstance(piece, Escapes):
+                self._escapes[piece] = arrays
             elif isinstance(piece, Diagram):
                 self._classes[piece.model, piece.update, piece.init] = [
                     dict(zip(piece.points, row, strict=True)) for row in settings.classes(arrays)
@@ -238,6 +243,10 @@ class Judge:
                 [self._exponent_row(case, name, table, pair, count) for name in case.predicted]
                 for table, pair in zip(tables, pairs, strict=True)
             ]
+        if isinstance(case, Escape):
+            return [
+                [self._escape_row(case, i, count)] for i in range(len(self.cfg.constants.pairs))
+            ]
         if isinstance(case, Phase):
             return [[row] for row in self._phase_rows(case)]
         if isinstance(case, Identity):
@@ -252,35 +261,38 @@ class Judge:
         self, case: Exponents, name: str, table: Table, pair: tuple[float, float], count: int
     ) -> Row:
         """One exponent; `count` of them share the confidence (Bonferroni)."""
-        predicted, setting, cfg = case.predicted[name], case.setting, self.cfg
-        slope = table.slope(name, case.t)
-        margin, confidence = bounds(cfg, setting, count)
-        number = None if predicted is None else float(predicted)
-        result = compare(slope, number, margin=margin, confidence=confidence)
-        said = "identically zero" if predicted is None else str(predicted)
-        ends, half = table.log2_widths[[0, -1]], slope.half_width(confidence)
-        return Row(
-            result.verdict,
-            f"{name}: {said} predicted, {in_words(slope)} measured",
-            f"{setting}; t = {case.t}; k_a = {pair[0]:g}, k_b = {pair[1]:g}; {setting.base} = "
-            f"2^{ends[0]:g} to 2^{ends[1]:g}; {slope.seeds} seeds",
-            badness(slope, number, margin, confidence),
-            result.seeds_needed,
-            setting=str(setting),
-            quantity=name,
+        decided = bounds(self.cfg, case.setting, count)
+        slope, log2_sizes = table.slope(name, case.t), table.log2_widths
+        row = _compared(slope, name, case.predicted[name], pair, *decided)
+        ends = log2_sizes[[0, -1]]
+        where = (
+            f"{case.setting}; t = {case.t}; {_constants(pair)}; {case.setting.base} = "
+            f"2^{ends[0]:g} to 2^{ends[1]:g}; {slope.seeds} seeds"
+        )
+        return dataclasses.replace(
+            row,
+            where=where,
+            setting=str(case.setting),
             t=case.t,
-            predicted=None if predicted is None else str(predicted),
-            measured=_number(slope.value),
-            error=_number(slope.error),
-            low=_number(slope.value - half),
-            high=_number(slope.value + half),
-            identically_zero=slope.zero,
-            constants=pair,
-            seeds=slope.seeds,
-            log2_sizes=tuple(table.log2_widths.tolist()),
-            margin=margin,
-            confidence=confidence,
-            bias=slope.bias,
+            log2_sizes=tuple(log2_sizes.tolist()),
+        )
+
+    def _escape_row(self, case: Escape, index: int, count: int) -> Row:
+        """Measured over predicted steps, at one pair of constants."""
+        cfg, found = self.cfg, self._escapes[Escapes(case.init, case.c_b)]
+        numbers = zip(*(found[name][index].tolist() for name in ("product", "y")), strict=True)
+        ratios = found["slopes"][index] / [case.steps(*of_seed) for of_seed in numbers]
+        error = float(ratios.std(ddof=1)) / len(ratios) ** 0.5
+        slope, pair = Slope(float(ratios.mean()), error, len(ratios)), cfg.constants.pairs[index]
+        decided = cfg.exact_margin, 1 - (1 - cfg.confidence) / count
+        row = _compared(slope, "escape", Fraction(1), pair, *decided)
+        widths = cfg.exact_log2_widths
+        where = f"{case}; {_constants(pair)}; n = 2^{widths[0]:g} to 2^{widths[-1]:g}; "
+        return dataclasses.replace(
+            row,
+            where=where + f"{slope.seeds} seeds",
+            setting=str(case),
+            log2_sizes=tuple(map(float, widths)),
         )
 
     def _ways_of(self, case: Case) -> list[Way]:
@@ -349,8 +361,8 @@ class Judge:
             row = Row(
                 verdict,
                 f"{len(pairs) - wrong - undecided} of {len(pairs)} points agree",
-                f"{case.model}, {case.update}, {INIT_NAMES[case.init]}; k_a = {pair[0]:g}, "
-                f"k_b = {pair[1]:g}; n = 2^{widths[0]:g} to 2^{widths[-1]:g}; "
+                f"{case.model}, {case.update}, {INIT_NAMES[case.init]}; {_constants(pair)}; "
+                f"n = 2^{widths[0]:g} to 2^{widths[-1]:g}; "
                 f"{len(self.cfg.seeds['lattice'])} seeds",
                 1e9 + wrong if wrong else float(undecided),
             )
@@ -410,7 +422,7 @@ def shared(cases: Sequence[Case], cfg: "ClaimsConfig") -> int:
     """How many numbers share the confidence (Bonferroni): an exponent counts at all constants."""
     constants = len(cfg.constants.pairs)
     counts = (
-        len(case.predicted) * (constants if isinstance(case, Exponents) else 1)
+        len(case.predicted) * (constants if isinstance(case, Exponents | Escape) else 1)
         for case in cases
         if isinstance(case, NUMBERS)
     )
@@ -441,6 +453,44 @@ def caught(controls: Sequence[Judged]) -> Judged:
     missed = [control.verdict for control in controls if control.verdict != "fails"]
     rows = tuple(row for control in controls for row in control.rows)
     return Judged(missed[0] if missed else "fails", None, rows)
+
+
+def _compared(
+    slope: Slope,
+    name: str,
+    predicted: Fraction | None,
+    pair: tuple[float, float],
+    margin: float,
+    confidence: float,
+) -> Row:
+    """What a measured number says of the predicted one."""
+    number = None if predicted is None else float(predicted)
+    result = compare(slope, number, margin=margin, confidence=confidence)
+    said = "identically zero" if predicted is None else str(predicted)
+    half = slope.half_width(confidence)
+    return Row(
+        result.verdict,
+        f"{name}: {said} predicted, {in_words(slope)} measured",
+        "",
+        badness(slope, number, margin, confidence),
+        result.seeds_needed,
+        quantity=name,
+        predicted=None if predicted is None else str(predicted),
+        measured=_number(slope.value),
+        error=_number(slope.error),
+        low=_number(slope.value - half),
+        high=_number(slope.value + half),
+        identically_zero=slope.zero,
+        constants=pair,
+        seeds=slope.seeds,
+        margin=margin,
+        confidence=confidence,
+        bias=slope.bias,
+    )
+
+
+def _constants(pair: tuple[float, float]) -> str:
+    return f"k_a = {pair[0]:g}, k_b = {pair[1]:g}"
 
 
 def _tables(piece: Piece, arrays: dict[str, Any], log2_sizes: np.ndarray) -> list[list[Table]]:

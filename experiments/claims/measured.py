@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.claims import exact, settings
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Piece, Symmetries
+from experiments.claims.settings import Approach, Diagram, Escapes, Piece, Symmetries
 from lora_theory.terms import Verdict
 from lora_theory.theory.claims import Case, Exponents, Reduction
 
@@ -44,6 +44,10 @@ def check_measured(
             _check_shape(arrays, name, points, "int64")
             if not ((arrays[name] >= low) & (arrays[name] <= high)).all():
                 raise ValueError(f"{name}: must be from {low} to {high}")
+    elif isinstance(piece, Escapes):
+        for name in ("slopes", "product", "y"):
+            runs = (len(cfg.constants.pairs), len(cfg.seeds["map"]))
+            _check_shape(arrays, name, runs, "float64")
     elif isinstance(piece, Symmetries | Reduction):
         count = len(piece.cases) if isinstance(piece, Symmetries) else 1
         _check_shape(arrays, "gaps", (count,), "float64")

@@ -32,7 +32,7 @@ from lora_theory.store.provenance import Provenance
 from lora_theory.store.reading import read_json
 from lora_theory.store.records import from_plain
 from lora_theory.terms import Verdict
-from lora_theory.theory.claims import Carried, Case, Claim, Exponents, Moving, Phase
+from lora_theory.theory.claims import Carried, Case, Claim, Escape, Exponents, Moving, Phase
 from lora_theory.theory.regions import Area, areas
 from lora_theory.theory.rules import RULES
 
@@ -148,6 +148,9 @@ def _lines(cases: Sequence[Case], cfg: "ClaimsConfig") -> list[tuple[Any, ...] |
                 for name, value in case.predicted.items():
                     said = None if value is None else str(value)
                     found.append((str(case.setting), name, case.t, said, pair, *decided))
+        elif isinstance(case, Escape):
+            margin, confidence = cfg.exact_margin, 1 - (1 - cfg.confidence) / count
+            found += [(str(case), "escape", None, "1", pair, margin, confidence) for pair in pairs]
         elif isinstance(case, Moving):
             margin = cfg.decide.lost if isinstance(case, Carried) else cfg.decide.exponent
             confidence = 1 - (1 - cfg.confidence) / count
@@ -207,7 +210,7 @@ def _check_judgement(judgement: Judgement, claim: Claim, cfg: "ClaimsConfig") ->
     controls = []
     for case in claim.control:  # Each must catch what is wrong, at each pair of constants.
         rows = len(case.predicted) if isinstance(case, NUMBERS) else 1
-        for _ in range(constants if isinstance(case, Exponents | Phase) else 1):
+        for _ in range(constants if isinstance(case, Exponents | Escape | Phase) else 1):
             controls.append(combined(list(itertools.islice(left, rows))))
     _check_given(f"{claim.id}: control", judgement.control, caught(controls))
 

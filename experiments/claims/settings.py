@@ -15,6 +15,7 @@ from experiments.claims import exact, landscapes, reduction, vectors
 from experiments.claims.landscapes import Window
 from experiments.lab.schema import ConfigError
 from lora_theory.exact import phases
+from lora_theory.exact.escape import escape_slopes, escape_steps
 from lora_theory.stats.tables import Table
 from lora_theory.terms import Class, Setting, Verdict
 from lora_theory.theory.claims import Reduction, Symmetry
@@ -59,13 +60,20 @@ class Approach(NamedTuple):
     limit: Fraction
 
 
+class Escapes(NamedTuple):
+    """When runs on the line c_a + c_b = −1 leave their saddle."""
+
+    init: str
+    c_b: Fraction
+
+
 class Symmetries(NamedTuple):
     """Symmetries of one update, which share trajectories."""
 
     cases: tuple[Symmetry, ...]
 
 
-Piece = Group | Diagram | Approach | Symmetries | Reduction | Window
+Piece = Group | Diagram | Approach | Escapes | Symmetries | Reduction | Window
 
 # Of the size of the gradients: where it is far below them, no one feels it.
 _SYMMETRY_EPS = 0.01
@@ -123,6 +131,8 @@ def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
         return landscapes.measure(piece, cfg)
     if isinstance(piece, Diagram):
         return _measure_diagram(piece, cfg)
+    if isinstance(piece, Escapes):
+        return _measure_escape(piece, cfg)
     if isinstance(piece, Reduction):
         return {"gaps": np.array([reduction.gap(piece, cfg)])}
     if isinstance(piece, Symmetries):
@@ -218,6 +228,18 @@ def _check_seen(diagram: Diagram, cfg: "ClaimsConfig") -> None:
         if given < asked.max():
             wanted = f"must be at least {asked.max():.0f} for the phase diagrams"
             raise ConfigError(field, wanted, given)
+
+
+def _measure_escape(escape: Escapes, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
+    """(C, S) steps for each unit of ln n, and what of each seed they depend on."""
+    k_a, k_b = np.array(cfg.constants.pairs).T
+    log2_widths, c_b = np.asarray(cfg.exact_log2_widths), float(escape.c_b)
+    init: Any = escape.init
+    options = {"k_a": k_a, "k_b": k_b, "init": init, "stream": repr(escape)}
+    found = escape_steps(log2_widths, cfg.seeds["map"], c_b, **options)  # type: ignore[arg-type]
+    y = np.broadcast_to(found.y, found.product.shape)
+    slopes = escape_slopes(log2_widths, found.steps)
+    return {"slopes": slopes, "product": found.product, "y": y.copy()}
 
 
 def _measure_symmetry(case: Symmetry) -> float:

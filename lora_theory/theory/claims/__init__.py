@@ -11,6 +11,7 @@ from lora_theory.theory.claims.records import Carried as Carried
 from lora_theory.theory.claims.records import Case as Case
 from lora_theory.theory.claims.records import Claim as Claim
 from lora_theory.theory.claims.records import Collapsing as Collapsing
+from lora_theory.theory.claims.records import Escape as Escape
 from lora_theory.theory.claims.records import Exponents as Exponents
 from lora_theory.theory.claims.records import Family as Family
 from lora_theory.theory.claims.records import Identity as Identity

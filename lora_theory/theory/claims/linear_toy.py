@@ -1,11 +1,13 @@
 """Claims about the linear toy (eq. 2): Propositions 1 and 2, their proofs, what they rest on."""
 
+import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 
 from lora_theory.theory.claims.records import (
     PAPER,
     Claim,
+    Escape,
     Exponents,
     Identity,
     Phase,
@@ -227,6 +229,23 @@ def _boundaries() -> Iterator[Claim]:
         (
             at("map", "sign", "A", ("-7/12", "-1/2"), 4, f="-1/12", Z_A="-7/12"),
             nearby(said, EXACT),
+        ),
+    )
+    escapes = {init: Escape(init, Fraction(sign, 4)) for init, sign in (("A", -1), ("B", 1))}
+    deeper = {init: Escape(init, Fraction(sign, 2)) for init, sign in (("A", -1), ("B", 1))}
+    little = 1 + Fraction(7, 4) * EXACT
+    yield Claim(
+        "escape",
+        "On the line c_a + c_b = −1 gradient descent leaves its saddle, where f = Θ(n^−|c_b|), "
+        "after |c_b| / (2 ln(1 + √(k_a k_b ‖x‖²/n) |y|)) steps for each unit of ln n, by seed: "
+        "no feature learning at any fixed t, from either init",
+        "recursion of eq. 2 (Proposition 2 asks for c_b = 0)",
+        (*escapes.values(), *deeper.values()),
+        "no root; 1 in place of |y|; c_b a little off",
+        tuple(
+            dataclasses.replace(escape, **wrong)
+            for escape in escapes.values()
+            for wrong in ({"wrong": "root"}, {"wrong": "target"}, {"like": little * escape.c_b})
         ),
     )
     half_line = at("map", "sign", "A", ("-3/4", "-1/4"), 4, delta1="0", delta2="0", Z_A="1/4")

@@ -104,7 +104,9 @@ def _descent() -> Iterator[Claim]:
     """At n^−1/2, where no contribution is so large that it changes the residual."""
 
     def at_rest(init: str, gamma: str, t: int, **predicted: str | None) -> Exponents:
-        return at("rank_map", "gd", init, ("0", "0"), t, gamma=gamma, c_n="-1/2", predicted=predicted)
+        return at(
+            "rank_map", "gd", init, ("0", "0"), t, gamma=gamma, c_n="-1/2", predicted=predicted
+        )
 
     def both(own: str | None, other: str | None, init: str) -> dict[str, str | None]:
         """Exponents of the factor that faces the random one, and of the other."""

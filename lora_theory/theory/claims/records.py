@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from lora_theory.terms import INIT_NAMES, Class, Init, Outcome, Setting
 from lora_theory.theory import rules
+from lora_theory.theory.escape import steps_per_log
 from lora_theory.theory.exponents import Rule, derive, rational
 from lora_theory.theory.regions import predicted_class
 from lora_theory.theory.scalings import Moves, moves
@@ -64,6 +65,39 @@ class Phase:
         rule = rules.RULES[self.model, self.update]
         shifted = [(c_a + self.shift, c_b + self.shift) for c_a, c_b in self.points]
         return [predicted_class(rule, self.like, *point) for point in shifted]
+
+
+@dataclasses.dataclass(frozen=True)
+class Escape:
+    """Gradient descent of eq. 2 on the line c_a + c_b = −1 leaves its saddle after
+    `theory.escape.steps_per_log` steps for each unit of ln n, seed by seed.
+
+    Attributes:
+        init: "A" or "B".
+        c_b: the exponent of η_b.
+        like: another one, for which that is predicted.
+        wrong: what is predicted wrongly: "" for nothing, "root" for η_a η_b ‖x‖² without a root,
+            "target" for 1 in place of |y|.
+    """
+
+    init: str
+    c_b: Fraction
+    like: Fraction | None = None
+    wrong: str = ""
+
+    @property
+    def predicted(self) -> Mapping[str, Fraction]:
+        """What is judged, by name: measured over predicted steps are 1."""
+        return {"escape": Fraction(1)}
+
+    def steps(self, product: float, y: float) -> float:
+        """What is predicted of a seed, for each unit of ln n."""
+        c_b = self.c_b if self.like is None else self.like
+        product = product**2 if self.wrong == "root" else product
+        return steps_per_log(float(c_b), product, 1.0 if self.wrong == "target" else y)
+
+    def __str__(self) -> str:
+        return f"map, gd, {INIT_NAMES[self.init]}, c_a + c_b = -1, c_b = {self.c_b}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +239,7 @@ class Carried:
 
 
 Moving = Collapsing | Placed | Carried
-Case = Exponents | Phase | Reduction | Identity | Symmetry | Moving
+Case = Exponents | Phase | Escape | Reduction | Identity | Symmetry | Moving
 
 
 @dataclasses.dataclass(frozen=True)
