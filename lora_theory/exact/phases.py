@@ -1,16 +1,19 @@
-"""The phase diagram as the scalar map shows it: the class of every (c_a, c_b), measured.
+"""The phase diagram as maps show it: the class of every (c_a, c_b), measured.
+
+The linear toy and sign updates of a layer on the scalar map, the two-layer toy on its limit.
 
 Definitions 3 to 5 on intervals over seeds; nothing of the theory is imported. How near to a line
 on which two terms of the map are of one order a point may lie, without lying on it, decides the
 margin, the least width and the number of steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lora_theory import arguments
+from lora_theory.exact import two_layer_limit
 from lora_theory.exact.scalar_map import random_runs, trajectory
 from lora_theory.stats.intervals import mean_interval
 from lora_theory.stats.numbers import numbers
@@ -69,9 +72,7 @@ def needs(points: np.ndarray, update: str, init: str) -> Needs:
     """
     arguments.one_of("update", update, ("gd", "sign"))
     arguments.one_of("init", init, ("A", "B"))
-    points = numbers("points", points, 2)
-    if points.shape[1:] != (2,):
-        raise arguments.refusal("points", "pairs (c_a, c_b), (points, 2)", points)
+    points = _pairs(points)
     a, b = points[:, 0] + 1, points[:, 1]
     growth, first = a + b, b if init == "A" else a
     lines, steps = [a, b, growth], np.full(len(points), _DELTAS_AT)
@@ -81,10 +82,28 @@ def needs(points: np.ndarray, update: str, init: str) -> Needs:
         k = np.where(np.abs(first + np.round(k) * growth) < _ROUNDING, np.round(k), np.floor(k))
         lines += [np.where(later, first + at * growth, 0.0) for at in (k, k + 1)]
         steps = np.where(later, np.maximum(k + 2, _DELTAS_AT), _DELTAS_AT).astype(int)
+    return _needs(lines, steps)
+
+
+def _needs(lines: list[np.ndarray], steps: np.ndarray) -> Needs:
     away = np.abs(np.stack(lines))
     nearest = np.where(away < _ROUNDING, np.inf, away).min(axis=0)
     log2_width = np.ceil(_BITS / nearest - 1e-6)  # Of 1/12 as a float it is 768, not a bit more.
     return Needs(np.minimum(nearest / 2, _MOST), log2_width, steps)
+
+
+def _pairs(points: np.ndarray) -> np.ndarray:
+    points = numbers("points", points, 2)
+    if points.shape[1:] != (2,):
+        raise arguments.refusal("points", "pairs (c_a, c_b), (points, 2)", points)
+    return points
+
+
+def _ascending(log2_widths: np.ndarray) -> np.ndarray:
+    log2_widths = numbers("log2_widths", log2_widths)
+    if log2_widths.ndim != 1 or len(log2_widths) < 2 or (np.diff(log2_widths) <= 0).any():
+        raise arguments.refusal("log2_widths", "at least two, ascending", log2_widths)
+    return log2_widths
 
 
 def measured_classes(
@@ -124,9 +143,7 @@ def measured_classes(
     ['efficient', 'unstable from t = 1']
     """
     asked = needs(points, update, init)
-    points, log2_widths = numbers("points", points, 2), numbers("log2_widths", log2_widths)
-    if log2_widths.ndim != 1 or len(log2_widths) < 2 or (np.diff(log2_widths) <= 0).any():
-        raise arguments.refusal("log2_widths", "at least two, ascending", log2_widths)
+    points, log2_widths = _pairs(points), _ascending(log2_widths)
     steps = arguments.integer("steps", steps, _DELTAS_AT if update == "gd" else 1)
     arguments.between("confidence", confidence, 0, 1)
     _check_seen(points, asked, log2_widths[0], steps)
@@ -144,10 +161,80 @@ def measured_classes(
     run = trajectory(*runs, steps if update == "gd" else _DELTAS_AT, update=update_)
     sizes = {"f": run.f[1:][..., 0], "B": run.b[-1], "Z_A": run.s[-1][..., 0]}
     sizes |= {f"delta{i + 1}": run.deltas[i, _DELTAS_AT - 1][..., 0] for i in range(2)}
-    bounds = {name: _bounds(size.log2(), log2_widths, confidence) for name, size in sizes.items()}
+    logs = {name: size.log2() for name, size in sizes.items()}
+    return classes(logs, log2_widths, asked.margin, confidence)
+
+
+def two_layer_classes(
+    points: np.ndarray,
+    *,
+    k_a: float,
+    k_b: float,
+    log2_widths: np.ndarray,
+    seeds: Sequence[int],
+    steps: int,
+    confidence: float,
+    stream: str = "",
+) -> list[Class | None]:
+    """The class of every point for the two-layer toy under gradient descent, both factors random.
+
+    Lines on which a class changes are c_a = −1 and c_b = 0; δ are taken at t = T. The map holds f
+    in float64, so that widths must keep n^(c_a + c_b + 1) within 2^900 or so.
+
+    Args:
+        points: (points, 2) exponents (c_a, c_b).
+        k_a, k_b: constants of the rates.
+        log2_widths: (W,) log2 n, at least 64 over the distance to the nearest line.
+        seeds: (S,) which.
+        steps: T, at least 2.
+        confidence: of the interval of each exponent.
+        stream: of the draws; see `two_layer_limit.random_runs`.
+
+    Raises:
+        ValueError: points that are no pairs, or lie too near to a line for these widths; fewer than
+            two widths or steps, a confidence outside of (0, 1).
+
+    >>> points, widths = np.array([[-1.0, 0.0], [-1.5, 0.0]]), np.array([200.0, 300.0])
+    >>> found = two_layer_classes(points, k_a=0.2, k_b=0.2, log2_widths=widths, seeds=range(8),
+    ...                           steps=2, confidence=0.95)
+    >>> [str(cls) for cls in found]
+    ['efficient', 'B alone']
+    """
+    points, log2_widths = _pairs(points), _ascending(log2_widths)
+    steps = arguments.integer("steps", steps, 2)
+    arguments.between("confidence", confidence, 0, 1)
+    asked = _needs([points[:, 0] + 1, points[:, 1]], np.full(len(points), 2))
+    _check_seen(points, asked, log2_widths[0], steps)
+    runs = two_layer_limit.random_runs(
+        log2_widths, seeds, *points.T, k_a=k_a, k_b=k_b, steps=steps, stream=stream
+    )
+    sizes = {name: runs[name].swapaxes(1, 2) for name in ("f", "B", "Z_A", "delta1", "delta2")}
+    logs = {name: size[..., -1] for name, size in sizes.items()}
+    logs["f"] = np.moveaxis(sizes["f"], -1, 0)
+    return classes(logs, log2_widths, asked.margin, confidence)
+
+
+def classes(
+    logs: Mapping[str, np.ndarray], log2_widths: np.ndarray, margin: np.ndarray, confidence: float
+) -> list[Class | None]:
+    """The class of every point by Definitions 3 to 5; None where the seeds do not decide.
+
+    Args:
+        logs: `log2 |v|`: f (T, points, S, W) at t = 1 … T; B, Z_A, delta1 and delta2, (points, S,
+            W), at one t.
+        log2_widths: (W,) log2 n.
+        margin: (points,) below which an exponent is 0.
+        confidence: of the interval of each exponent.
+
+    >>> flat = np.zeros((1, 2, 3))
+    >>> logs = dict.fromkeys(("B", "Z_A", "delta1", "delta2"), flat) | {"f": flat[None]}
+    >>> [str(cls) for cls in classes(logs, np.array([6.0, 7.0, 8.0]), np.array([0.1]), 0.95)]
+    ['efficient']
+    """
+    bounds = {name: _bounds(log, log2_widths, confidence) for name, log in logs.items()}
     return [
         _class({name: Bounds(low[..., i], high[..., i]) for name, (low, high) in bounds.items()}, m)
-        for i, m in enumerate(asked.margin.tolist())
+        for i, m in enumerate(margin.tolist())
     ]
 
 
