@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MODELS = ("map", "layer_map", "rank_map", "two_layer_limit")
 STEPS = {"map": 8, "layer_map": 5, "rank_map": 4, "two_layer_limit": 3}
 ASKED_AT = 2  # The t at which ΔZ_B is as large as asked: the first at which both factors move it.
+# Targets of the layer: its residual keeps its sign, so that no update is taken back.
+_FAR = 2.0**40
 _HALVINGS = 32  # Of the interval of log2 η in which the rate is that moves Z_B as asked.
 _SPARSE = 4  # The rank has an axis of its own; of widths on the way every fourth is enough.
 _WINDOW = 3  # Widths of a slope on the way.
@@ -127,7 +129,7 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
     if setting.model == "two_layer_limit":
         rates |= {"samples": setting.samples, "steps": steps}
         return two_layer_limit.random_runs(*where, c_a, c_b, **rates)
-    options: dict[str, Any] = {"samples": setting.samples}
+    options: dict[str, Any] = {"samples": setting.samples, "target": _FAR}
     if rank is None:
         options |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
     else:
@@ -161,7 +163,7 @@ def _asked(
     low, high = (np.full((len(k_a), len(where[0]), len(where[1])), end) for end in (-4.0, 4.0))
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        factor = SignedLog.two_to((middle * reach).swapaxes(-1, -2))
+        factor = SignedLog.two_to(middle * reach)
         moved = start._replace(eta_a=start.eta_a * factor, eta_b=start.eta_b * factor)
         run = layer_map.trajectory(moved, ASKED_AT, update=setting.update)  # type: ignore[arg-type]
         larger = layer_map.logs(run)["dZ_B"][..., -1] > size

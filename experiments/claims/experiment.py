@@ -58,6 +58,12 @@ _LOG2_WIDTHS = Rule(
         and all(a < b for a, b in itertools.pairwise(v))
     ),
 )
+_LIMIT_WIDTHS = Rule(
+    "must be at least three ascending numbers from 1 to 300",
+    lambda v: (
+        len(v) >= 3 and v[0] >= 1 and v[-1] <= 300 and all(a < b for a, b in itertools.pairwise(v))
+    ),
+)
 _POSITIVE = Rule(
     "must be different positive numbers, at least one",
     lambda v: bool(v) and all(0 < number < 1e9 for number in v) and len(set(v)) == len(v),
@@ -105,7 +111,7 @@ class ClaimsConfig(schema.Common):
     widths: tuple[int, ...] = science(ascending(4))
     ranks: tuple[int, ...] = science(ascending(1))
     exact_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
-    limit_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
+    limit_log2_widths: tuple[float, ...] = science(_LIMIT_WIDTHS)
     way_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
     seeds: dict[str, schema.Seeds] = science(schema.seeds(2))
     way_seeds: int = science(integer(2, 10**5))

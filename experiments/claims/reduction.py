@@ -23,8 +23,8 @@ _OFF = 1.01  # By what ‖x‖² is wrong in the control.
 def gap(case: Reduction, cfg: "ClaimsConfig") -> float:
     """The largest difference of any size, at every init, rate, constant, width, seed and step.
 
-    Of a contribution to f relative to the larger of it and f, of which it is a difference; of
-    everything else relative to itself.
+    Of a contribution to f, or to Z_B, relative to the larger of it and of that: in vectors what is
+    exactly 0 may be rounding of it. Of everything else relative to itself.
     """
     import jax
 
@@ -74,18 +74,19 @@ def _exact(
     a = start[0] * np.asarray(model.lora.lora_a[...], float)
     b = start[1] * np.asarray(model.lora.lora_b[...], float)
     update: Any = case.update
-    if case.model == "linear":
-        gram = x.T @ x * (_OFF if case.wrong else 1)
-        numbers = (b[0, 0], (a @ x)[0], y, gram, *eta)
-        begin = [v if i == 2 else SignedLog.of(v) for i, v in enumerate(numbers)]
-        run: Any = scalar_map.trajectory(*begin, steps, update=update)  # type: ignore[arg-type]
-        return {name: log[..., 0, 0, :] for name, log in scalar_map.logs(run).items()}
+    rates = [SignedLog.of(rate) for rate in eta]
+    if case.model == "linear":  # With axes of seeds and widths, of one each.
+        gram = SignedLog.of(x.T @ x * (_OFF if case.wrong else 1))
+        b_0, s_0 = SignedLog.of(b[:1, :1]), SignedLog.of((a @ x)[None])
+        both = [rate[:, None, None] for rate in rates]
+        found = scalar_map.trajectory(b_0, s_0, y, gram, both[0], both[1], steps, update=update)
+        return {name: size[:, 0, 0] for name, size in scalar_map.logs(found).items()}
     w = np.asarray(model.w_out[...], float)
-    begin = layer_map.start_of(a, b, w, x, y, *eta, model.lora.scale)
+    begin = layer_map.start_of(a, b, w, x, y, 1.0, 1.0, model.lora.scale)
+    begin = begin._replace(eta_a=rates[0], eta_b=rates[1])
     if case.wrong:
         begin = begin._replace(weights=begin.weights * _OFF)
-    run = layer_map.trajectory(begin, steps, update=update)
-    return {name: log[..., 0, 0, :] for name, log in layer_map.logs(run).items()}
+    return layer_map.logs(layer_map.trajectory(begin, steps, update=update))
 
 
 def _gaps(exact: Mapping[str, np.ndarray], trained: Mapping[str, np.ndarray]) -> Iterator[float]:
@@ -93,12 +94,8 @@ def _gaps(exact: Mapping[str, np.ndarray], trained: Mapping[str, np.ndarray]) ->
     for name, log in trained.items():
         hidden = np.isnan(log)
         logs = np.where(hidden, 0, log), np.where(hidden, 0, exact[name])
-        zero = [np.isneginf(v) for v in logs]
-        if (zero[0] != zero[1]).any():
-            yield np.inf
         largest = np.maximum(*logs)
-        if name in ("delta1", "delta2", "delta3"):
-            largest = np.maximum(largest, trained["f"])
-        with np.errstate(invalid="ignore"):
-            sizes = [np.where(zero[0], 0, 2.0 ** (v - largest)) for v in logs]
-        yield float(np.max(np.abs(sizes[0] - sizes[1])))
+        if name.startswith("delta"):
+            largest = np.maximum(largest, trained["Z_B" if name.endswith("_Z_B") else "f"])
+        largest = np.where(np.isneginf(largest), 0, largest)
+        yield float(np.max(np.abs(2.0 ** (logs[0] - largest) - 2.0 ** (logs[1] - largest))))

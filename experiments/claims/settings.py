@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
 _VERDICTS = tuple(Verdict)
+_LIMIT_STEPS = 4  # T of the diagram of eq. 3: what grows does so at once.
 _WAY = "way "  # Before the names of slopes on the way.
 
 
@@ -198,29 +199,27 @@ def _stacked(found: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _measure_diagram(diagram: Diagram, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
-    _check_seen(diagram, cfg)
-    found = [
-        phases.measured_classes(
-            np.array(diagram.points, float),
-            diagram.update,
-            diagram.init,
-            k_a=k_a,
-            k_b=k_b,
-            log2_widths=np.asarray(cfg.exact_log2_widths),
-            seeds=cfg.seeds["lattice"],
-            steps=cfg.lattice_steps,
-            confidence=cfg.confidence,
-            stream=f"phases {diagram.model} {diagram.update} {diagram.init}",
-        )
-        for k_a, k_b in cfg.constants.pairs
-    ]
+    """(C, points): the verdict by its place, −1 where none is, and t, 0 where there is none."""
+    found = [_classes(diagram, cfg, *pair) for pair in cfg.constants.pairs]
     verdicts = [[-1 if c is None else _VERDICTS.index(c.verdict) for c in row] for row in found]
     from_t = [[(c and c.from_t) or 0 for c in row] for row in found]
     return {"verdict": np.array(verdicts), "from_t": np.array(from_t)}
 
 
-def _check_seen(diagram: Diagram, cfg: "ClaimsConfig") -> None:
-    least = phases.needs(np.array(diagram.points, float), diagram.update, diagram.init)
+def _classes(diagram: Diagram, cfg: "ClaimsConfig", k_a: float, k_b: float) -> list[Class | None]:
+    points, update, init = np.array(diagram.points, float), diagram.update, diagram.init
+    options: dict[str, Any] = {
+        "seeds": cfg.seeds["lattice"],
+        "confidence": cfg.confidence,
+        "stream": f"phases {diagram.model} {update} {init}",
+        "k_a": k_a,
+        "k_b": k_b,
+    }
+    if diagram.model == "two_layer_limit":
+        widths, steps = np.asarray(cfg.limit_log2_widths), _LIMIT_STEPS
+        return phases.two_layer_classes(points, log2_widths=widths, steps=steps, **options)
+    options["log2_widths"] = np.asarray(cfg.exact_log2_widths)
+    least = phases.needs(points, "gd" if update == "gd" else "sign", init, k_a=k_a, k_b=k_b)
     for field, given, asked in (
         ("exact_log2_widths", cfg.exact_log2_widths[0], least.log2_width),
         ("lattice_steps", cfg.lattice_steps, least.steps),
@@ -228,6 +227,9 @@ def _check_seen(diagram: Diagram, cfg: "ClaimsConfig") -> None:
         if given < asked.max():
             wanted = f"must be at least {asked.max():.0f} for the phase diagrams"
             raise ConfigError(field, wanted, given)
+    if diagram.model == "layer_map":
+        return phases.layer_classes(points, update, init, **options)
+    return phases.measured_classes(points, update, init, steps=cfg.lattice_steps, **options)
 
 
 def _measure_escape(escape: Escapes, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
@@ -236,7 +238,7 @@ def _measure_escape(escape: Escapes, cfg: "ClaimsConfig") -> dict[str, np.ndarra
     log2_widths, c_b = np.asarray(cfg.exact_log2_widths), float(escape.c_b)
     init: Any = escape.init
     options = {"k_a": k_a, "k_b": k_b, "init": init, "stream": repr(escape)}
-    found = escape_steps(log2_widths, cfg.seeds["map"], c_b, **options)  # type: ignore[arg-type]
+    found = escape_steps(log2_widths, cfg.seeds["map"], c_b, **options)
     y = np.broadcast_to(found.y, found.product.shape)
     slopes = escape_slopes(log2_widths, found.steps)
     return {"slopes": slopes, "product": found.product, "y": y.copy()}

@@ -5,7 +5,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from lora_theory.exact.phases import Bounds, _class, measured_classes, needs
+from lora_theory.exact.phases import (
+    Bounds,
+    _class,
+    measured_classes,
+    needs,
+    two_layer_classes,
+)
 from lora_theory.terms import Class, Verdict
 from lora_theory.theory.regions import lattice, predicted_class
 from lora_theory.theory.rules import RULES
@@ -240,3 +246,48 @@ def test_what_grows_inside_is_undecided_where_its_interval_is(name, low, high, c
     other = {"B": "Z_A", "Z_A": "B"}[name]
     bounds[other] = Bounds(np.float64(0.2), np.float64(0.3))  # One that grows is enough.
     assert _class(bounds, 1 / 24) == Class(Verdict.INSIDE)
+
+
+TWO_LAYERS = {
+    (-1.0, 0.0): Class(Verdict.EFFICIENT),
+    (-1.5, 0.0): Class(Verdict.B_ALONE),
+    (-1.0, -0.5): Class(Verdict.A_ALONE),
+    (-1.25, -0.25): Class(Verdict.NO_LEARNING),
+    (-0.75, -2.0): Class(Verdict.UNSTABLE, 1),
+    (-2.0, 0.25): Class(Verdict.UNSTABLE, 1),
+}
+
+
+def two_layers(points, widths=(256.0, 275.0, 295.0), **options):
+    given = {"k_a": 0.2, "k_b": 0.2, "seeds": range(8), "steps": 3, "confidence": 0.95}
+    return two_layer_classes(np.array(points), log2_widths=np.array(widths), **(given | options))
+
+
+@pytest.mark.parametrize(("k_a", "k_b"), [(0.005, 8.0), (8.0, 0.005), (8.0, 8.0)])
+def test_the_two_layer_toy_has_its_classes_whatever_the_constants(k_a, k_b):
+    points = list(TWO_LAYERS)
+    measured = two_layers(points, k_a=k_a, k_b=k_b)
+    assert measured == list(TWO_LAYERS.values())
+    exact = [tuple(map(Fraction, point)) for point in points]
+    rule = RULES["two_layer", "gd"]
+    assert measured == [predicted_class(rule, "both", *point) for point in exact]
+    beside = [predicted_class(rule, "both", c_a, c_b - 1) for c_a, c_b in exact]
+    assert measured != beside  # Control: as if η_B had another n in it.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k_a", [0.005, 0.2, 8.0])
+@pytest.mark.parametrize("k_b", [0.005, 0.2, 8.0])
+def test_the_two_layer_toys_lattice_is_the_predicted_one(k_a, k_b):
+    points = lattice(4)
+    measured = two_layers(np.array(points, float), k_a=k_a, k_b=k_b, steps=4)
+    assert measured == [predicted_class(RULES["two_layer", "gd"], "both", *at) for at in points]
+
+
+def test_two_layer_points_that_widths_can_not_tell_are_refused():
+    with pytest.raises(ValueError, match=r"^log2_widths: must be at least 640 to tell .*256\)$"):
+        two_layers([(-1.0, -0.1)])
+    with pytest.raises(ValueError, match=r"^steps: must be an integer of at least 2"):
+        two_layers([(-1.0, 0.0)], steps=1)
+    with pytest.raises(ValueError, match=r"^points: must be pairs"):
+        two_layers([(-1.0, 0.0, 1.0)])

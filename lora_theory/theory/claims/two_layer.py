@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from lora_theory.theory.claims.linear_toy import EFFICIENT, EXACT, HALF, TWO
-from lora_theory.theory.claims.records import PAPER, Claim, Exponents, at, nearby
+from lora_theory.theory.claims.records import PAPER, Claim, Exponents, Phase, at, nearby
+from lora_theory.theory.regions import lattice
 
 _VECTORS = Fraction(1, 10)  # The margin of what is trained in vectors.
 
@@ -41,6 +42,16 @@ def claims() -> Iterator[Claim]:
             limit(HALF, delta1=None, delta2="-1/2", delta3=None),
             nearby(others[1], EXACT),
         ),
+    )
+    quarters = lattice(4)
+    yield Claim(
+        "phase-two-layer",
+        "The phase diagram of the two-layer toy, gradient descent, both factors random: the class "
+        "of every (c_a, c_b) in quarters from −2 to 1, and the t at which it becomes unstable",
+        "recursion for eq. 3",
+        (Phase("gd", "both", quarters, "both", model="two_layer_limit"),),
+        "the same diagram for rates n^1/12 larger",
+        (Phase("gd", "both", quarters, "both", Fraction(1, 12), "two_layer_limit"),),
     )
     yield Claim(
         "two-layer-coordinates",
