@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from experiments.claims import vectors
 from lora_theory.exact import layer_map, scalar_map, two_layer_limit
 from lora_theory.exact.signed_log import SignedLog
 from lora_theory.stats.slopes import slope_weights
@@ -24,8 +25,7 @@ ASKED_AT = 2  # The t at which ΔZ_B is as large as asked: the first at which bo
 # Targets of the layer: its residual keeps its sign, so that no update is taken back.
 _FAR = 2.0**40
 _HALVINGS = 32  # Of the interval of log2 η in which the rate is that moves Z_B as asked.
-_SPARSE = 4  # The rank has an axis of its own; of widths on the way every fourth is enough.
-_WINDOW = 3  # Widths of a slope on the way.
+_SPARSE = 2  # The rank has an axis of its own; of widths on the way every second is enough.
 
 
 class Runs(NamedTuple):
@@ -61,14 +61,9 @@ def measure(setting: Setting, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
         slopes = {name: _slopes(np.log2(cfg.ranks), log) for name, log in slow.items()}
     else:
         sizes = logs(setting, decide)
+        pairs = [slice(i, i + 2) for i in range(len(small.log2_widths) - 1)]
         slopes = {
-            name: np.stack(
-                [
-                    _slopes(small.log2_widths[i : i + _WINDOW], log[:, i : i + _WINDOW])
-                    for i in range(len(small.log2_widths) - _WINDOW + 1)
-                ],
-                axis=1,
-            )
+            name: np.stack([_slopes(small.log2_widths[w], log[:, w]) for w in pairs], axis=1)
             for name, log in logs(setting, small).items()
         }
     return sizes | {f"way {name}": found for name, found in slopes.items()}
@@ -90,7 +85,7 @@ def way(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
 def starts_of_windows(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
     """log2 of the least width of every slope on the way."""
     widths = way(setting, cfg)
-    return widths if setting.model == "rank_map" else widths[: len(widths) - _WINDOW + 1]
+    return widths if setting.model == "rank_map" else widths[:-1]
 
 
 def _slopes(log2_sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
@@ -108,13 +103,12 @@ def _over_ranks(setting: Setting, runs: Runs, cfg: "ClaimsConfig") -> dict[str, 
 def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.ndarray]:
     """(C, W, S, T) log2 sizes at given widths, of a rank where that is varied."""
     steps, update = STEPS[setting.model], setting.update
-    where = (runs.log2_widths, runs.seeds)
+    where: Any = (runs.log2_widths, runs.seeds, setting.init)
     c_a, c_b = float(setting.c_a), float(setting.c_b)
     rates: dict[str, Any] = {"k_a": runs.k_a, "k_b": runs.k_b, "stream": str(setting)}
     if setting.model == "map":
         start = scalar_map.random_runs(
             *where,
-            setting.init,  # type: ignore[arg-type]
             c_a,
             c_b,
             **rates,
@@ -128,7 +122,7 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
         return scalar_map.logs(run)
     if setting.model == "two_layer_limit":
         rates |= {"samples": setting.samples, "steps": steps}
-        return two_layer_limit.random_runs(*where, c_a, c_b, **rates)
+        return two_layer_limit.random_runs(*where[:2], c_a, c_b, **rates)
     options: dict[str, Any] = {"samples": setting.samples, "target": _FAR}
     if rank is None:
         options |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
@@ -141,12 +135,12 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
         return _descent(runs, setting, rates, options)
     if setting.asked:
         return {"eta": _asked(where, setting, rates, options)}
-    begin = layer_map.random_starts(*where, setting.init, c_a, c_b, **rates, **options)
+    begin = layer_map.random_starts(*where, c_a, c_b, **rates, **options)
     return layer_map.logs(layer_map.trajectory(begin, steps, update=update))  # type: ignore[arg-type]
 
 
 def _asked(
-    where: tuple[np.ndarray, tuple[int, ...]],
+    where: Any,
     setting: Setting,
     rates: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -157,7 +151,7 @@ def _asked(
     """
     k_a, k_b = rates["k_a"], rates["k_b"]
     rates = {**rates, "k_a": np.sqrt(k_a / k_b), "k_b": np.sqrt(k_b / k_a)}
-    start = layer_map.random_starts(*where, setting.init, 0.0, 0.0, **rates, **options)
+    start = layer_map.random_starts(*where, 0.0, 0.0, **rates, **options)
     size = np.log2(np.sqrt(k_a * k_b))[:, None, None]
     reach = where[0][:, None] + 40.0  # |log2 η| is far below four times that.
     low, high = (np.full((len(k_a), len(where[0]), len(where[1])), end) for end in (-4.0, 4.0))
@@ -185,7 +179,8 @@ def _descent(
     c, scale, rank = float(setting.c_n), options["multiplier"], options["rank"]
     log2_widths, seeds = runs.log2_widths, runs.seeds
     start = scalar_map.random_runs(log2_widths, seeds, setting.init, c, c, **rates)  # type: ignore[arg-type]
-    normals = np.array([_normals(seed, rank, rates["stream"]) for seed in seeds])
+    own = vectors.own_seeds(seeds, f"lengths of {setting}")
+    normals = [np.random.default_rng(seed).normal(size=rank) for seed in own]
     length = SignedLog.of(np.linalg.norm(normals, axis=-1)[:, None])
     row = SignedLog.two_to(-log2_widths / 2)  # ‖w‖
     one = start.b + start.s[..., 0]  # The random factor, of one number.

@@ -117,7 +117,7 @@ class Way:
 
     Attributes:
         setting, quantity, t, predicted: of which exponent.
-        low, high: of all constants, between the three least widths; None where there is no slope.
+        low, high: of all constants, between the two least widths; None where there is no slope.
         from_log2_width: log2 of the width from which on every slope is within the margin of small
             widths, at all constants; None if none is so up to the widest on the way.
     """

@@ -109,14 +109,14 @@ def _gap(row: Row) -> float | None:
 
 def _in_small(claim: Judgement, cfg: "ClaimsConfig") -> str:
     """What its exponents are at the least widths, and from which on they are what they will be."""
-    least, third = cfg.way_log2_widths[0], cfg.way_log2_widths[2]
+    least, second = cfg.way_log2_widths[:2]
     ends = [
         end - float(Fraction(way.predicted))
         for way in claim.ways
         for end in (way.low, way.high)
         if end is not None
     ]
-    where = f"n = 2^{least:g} to 2^{third:g}"
+    where = f"n = 2^{least:g} to 2^{second:g}"
     if all("rank_map" in way.setting for way in claim.ways):
         where = f"n = 2^{least:g}"
     said = f"at {where} off by {min(ends):+.2f} to {max(ends):+.2f}" if ends else ""
