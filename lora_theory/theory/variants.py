@@ -204,7 +204,8 @@ SCALED_GD = Rule(
     {"A": (ZERO, ONE, ONE), "B": (ONE, ZERO, ZERO)},
 )
 #: DoRA on the linear toy, sizes (B, Z_A, ‖a‖, m) at the start. Where f grows slowly, divided by a
-#: norm, no end can be told for all rates at once: points, and lines (`fixed`), are decided.
+#: norm, no end can be told for all rates at once, and `solve` refuses or, with `rest`, leaves a
+#: wedge above c_a + c_b = −1: points, and lines (`fixed`), are decided.
 DORA_GD = Rule(
     "DoRA on the linear toy",
     _dora_gd,
