@@ -103,6 +103,7 @@ class Cell:
         ['-1', '2']
         """
         forms = [self._padded(constraint.form) for constraint in self.constraints]
+        points: list[tuple[Fraction, ...]]
         if len(self.names) == 1:
             points = [(-form[0] / form[1],) for form in forms if form[1]]
         else:
