@@ -320,7 +320,7 @@ def random_runs(
     zero = SignedLog.of(0.0) * start
     b, s = (zero[..., 0], start) if init == "A" else (start[..., 0], zero)
     gram = SignedLog.of(draws.overlaps[:, None]) * _column(_column(n**-0.5))
-    gram = (gram + np.eye(samples)) * _column(_column(factors[2] * CONSTANT * n))
+    gram = (gram + SignedLog.of(np.eye(samples))) * _column(_column(factors[2] * CONSTANT * n))
     eta_a, eta_b = (
         SignedLog.of(k) * factor * n**c
         for factor, c, k in zip(factors, rates[:2], rates[2:], strict=False)

@@ -8,6 +8,9 @@ from fractions import Fraction
 from lora_theory.terms import Outcome
 from lora_theory.theory.regions import Area
 
+# The name of an area of which no end of the case analysis is reached.
+NOT_TOLD = "not told"
+
 
 @dataclasses.dataclass(frozen=True)
 class DrawnPoint:
@@ -34,6 +37,25 @@ class DrawnDiagram:
     init: str
     areas: tuple[Area, ...]
     points: tuple[DrawnPoint, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnRule:
+    """The predicted diagram of an update rule of one or two exponents.
+
+    Attributes:
+        name: in few words.
+        init: "A", "B", "both", or "W*" (pretrained, for a rule without adapters).
+        exponents: their names, as ("c_a", "c_b").
+        areas: within `regions.BOX`; named `NOT_TOLD` where nothing is predicted.
+        efficient: the efficient set in words, as "(−1, 0)" or "none".
+    """
+
+    name: str
+    init: str
+    exponents: tuple[str, ...]
+    areas: tuple[Area, ...]
+    efficient: str
 
 
 @dataclasses.dataclass(frozen=True)

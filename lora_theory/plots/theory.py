@@ -32,7 +32,7 @@ LINES = {
 }
 WRONG = "#ff00ff"
 _STABLE = "#60707f"
-_MARKERS = {
+MARKERS = {
     "stable, no feature learning": ("o", _STABLE),
     "A alone": ("^", LINES["A alone"][0]),
     "B alone": ("s", LINES["B alone"][0]),
@@ -134,7 +134,7 @@ def _point(ax: Axes, point: DrawnPoint) -> None:
         ax.text(x, y, str(point.measured_t), ha="center", va="center", fontsize=7, zorder=3)
     else:
         assert point.measured is not None
-        marker, colour = _MARKERS[point.measured]
+        marker, colour = MARKERS[point.measured]
         on_line = point.measured in LINES and marker != "*"
         size = {"*": 11, "o": 3}.get(marker, 4)
         face = "white" if on_line else colour
@@ -150,7 +150,7 @@ def _phase_legend(*, undecided: bool) -> list[Any]:
             [],
             [],
             color=colour,
-            marker=_MARKERS[verdict][0],
+            marker=MARKERS[verdict][0],
             linestyle="-" if verdict != "efficient" else "",
             linewidth=2.5,
             ms=8 if verdict == "efficient" else 4,

@@ -7,6 +7,7 @@ answer. Nothing is measured here, and nothing here needs JAX.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ SETTLED = 4
 LONGEST = 200
 # So many updates are looked back on for what repeats.
 WINDOW = 40
+# A set of exponents is split so often in a row; rules whose cases end have needed 12 at most, and
+# where they do not end a split follows on every update.
+MOST_SPLITS = 24
 
 Sizes = tuple[Any, ...]
 _DELTAS = {"delta1", "delta2", "delta3"}
@@ -378,6 +382,9 @@ def solve(
     rule: Rule,
     init: str | Sizes,
     question: Callable[[Iterator[Step]], Any] | None = None,
+    *,
+    most: int = MOST_SPLITS,
+    rest: Any = None,
 ) -> list[Region]:
     """The answer to a question about the steps, for all exponents at once and exactly.
 
@@ -388,10 +395,15 @@ def solve(
         rule: what is run.
         init: a name of its `inits`, or sizes at the start.
         question: iterator of steps -> a hashable answer; the verdict by default.
+        most: so many splits in a row leave a set undecided.
+        rest: the answer for what is left undecided; without one it is an error.
 
     Returns:
         Disjoint convex sets, together the whole plane (or line, or space) of exponents, those of
         equal answers merged where that leaves them convex.
+
+    Raises:
+        RuleError: what becomes of the sizes can not be told for all exponents at once.
 
     >>> from lora_theory.theory.rules import LAYER_SIGN
     >>> for region in solve(shared(LAYER_SIGN), "A"):
@@ -402,27 +414,40 @@ def solve(
     unstable from t = 2: -1/2 < c ≤ 0
     """
     if question is None:
-        answers = _cells(rule, lambda at: _classify(rule, rule.moments(init, at), _enough))
+        classified = functools.partial(_classified, rule, init)
+        answers = _cells(rule, classified, most, rest)
     else:
-        answers = _cells(rule, lambda at: question(rule.steps(init, at)))
+        answers = _cells(rule, lambda at: question(rule.steps(init, at)), most, rest)
     return [
         region for answer in sorted(answers, key=str) for region in _merged(answer, answers[answer])
     ]
 
 
+def _classified(rule: Rule, init: str | Sizes, at: dict[str, Unknown]) -> Class:
+    return _classify(rule, rule.moments(init, at), _enough)
+
+
 def _cells(
-    rule: Rule, answered: Callable[[dict[str, Unknown]], Hashable]
+    rule: Rule, answered: Callable[[dict[str, Unknown]], Hashable], most: int, rest: Hashable = None
 ) -> dict[Hashable, list[Cell]]:
-    """The cells of every answer, as the case analysis finds them."""
+    """The cells of every answer, as the case analysis finds them; `rest` where it does not end."""
+    most = arguments.integer("most", most)
     answers: dict[Hashable, list[Cell]] = {}
-    todo = [Cell(rule.exponents)]
+    todo = [(Cell(rule.exponents), 0)]
     while todo:
-        cell = todo.pop()
+        cell, splits = todo.pop()
         try:
             answer = answered({name: Unknown(cell.variable(name), cell) for name in rule.exponents})
         except UndecidedError as undecided:
-            todo += cell.split(undecided.form)
-            continue
+            if splits < most:
+                todo += [(part, splits + 1) for part in cell.split(undecided.form)]
+                continue
+            if rest is None:
+                raise RuleError(
+                    f"{rule.name}: its cases do not end, after {most} splits in a row at {cell} "
+                    "(give some exponents with `fixed`, or ask at a point with `classify`)"
+                ) from None
+            answer = rest
         answers.setdefault(answer, []).append(cell)
     return answers
 
@@ -431,7 +456,9 @@ def _merged(answer: Any, cells: list[Cell]) -> list[Region]:
     return [Region(answer, cell) for cell in Cell.merged(cells)]
 
 
-def efficient(rule: Rule, init: str | Sizes, *, inside: bool = True) -> list[Region]:
+def efficient(
+    rule: Rule, init: str | Sizes, *, inside: bool = True, most: int = MOST_SPLITS
+) -> list[Region]:
     """Where every factor learns: δ¹, δ² = Θ(1) once exponents have settled, f = O(1) (Def. 5).
 
     Exponents settle by t = 3. On the half-line below δ² (Init[2]: δ¹) is still smaller at t = 2,
@@ -441,6 +468,10 @@ def efficient(rule: Rule, init: str | Sizes, *, inside: bool = True) -> list[Reg
         rule: what is run.
         init: a name of its `inits`, or sizes at the start.
         inside: whether B and Z_A must stay O(1) too, as Definition 3 asks.
+        most: as in `solve`.
+
+    Raises:
+        RuleError: as in `solve`.
 
     >>> from lora_theory.theory.rules import LAYER_SIGN
     >>> [str(region.cell) for region in efficient(LAYER_SIGN, "A")]  # Theorem 1
@@ -451,6 +482,6 @@ def efficient(rule: Rule, init: str | Sizes, *, inside: bool = True) -> list[Reg
     wanted = {Verdict.EFFICIENT} if inside else {Verdict.EFFICIENT, Verdict.INSIDE}
 
     def answered(at: dict[str, Unknown]) -> bool:
-        return _classify(rule, rule.moments(init, at), _enough).verdict in wanted
+        return _classified(rule, init, at).verdict in wanted
 
-    return _merged(True, _cells(rule, answered).get(True, []))
+    return _merged(True, _cells(rule, answered, most).get(True, []))

@@ -96,17 +96,24 @@ class Cell:
         return len(self.names) - _rank(rows)
 
     def corners(self) -> list[tuple[Fraction, ...]]:
-        """The corners of its closure in the plane (rational, in order of the first unknown)."""
-        found = set()
-        for left, right in itertools.combinations(self.constraints, 2):
-            point = _crossing(self._padded(left.form), self._padded(right.form))
-            if point is not None and all(
-                value <= 0 if relation != "=" else value == 0
-                for form, relation in self.constraints
-                for value in (_value(self._padded(form), point),)
-            ):
-                found.add(point)
-        return sorted(found)
+        """The corners of its closure in the plane, or its ends on a line, in ascending order.
+
+        >>> cell = Cell(("x",)).within(Fraction(-1), Fraction(2))
+        >>> [str(end) for (end,) in cell.corners()]
+        ['-1', '2']
+        """
+        forms = [self._padded(constraint.form) for constraint in self.constraints]
+        points: list[tuple[Fraction, ...]]
+        if len(self.names) == 1:
+            points = [(-form[0] / form[1],) for form in forms if form[1]]
+        else:
+            pairs = itertools.combinations(forms, 2)
+            points = [point for pair in pairs if (point := _crossing(*pair)) is not None]
+        return sorted({point for point in points if self._closure_has(point)})
+
+    def _closure_has(self, point: tuple[Fraction, ...]) -> bool:
+        values = ((_value(self._padded(form), point), r) for form, r in self.constraints)
+        return all(value == 0 if relation == "=" else value <= 0 for value, relation in values)
 
     def within(self, low: Fraction, high: Fraction) -> "Cell | None":
         """Its part in the box low ≤ x ≤ high of every unknown; None if there is none."""

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from fractions import Fraction
 
 from lora_theory import arguments
 from lora_theory.terms import Class, Verdict
 from lora_theory.theory import exponents
-from lora_theory.theory.exponents import Rule, Sizes
+from lora_theory.theory.exponents import Region, Rule, Sizes
+from lora_theory.theory.polyhedra import Cell
 
 # The box of (c_a, c_b) in which regions are drawn.
 BOX = (Fraction(-13, 6), Fraction(7, 6))
@@ -20,7 +22,7 @@ class Area:
     Attributes:
         name: the verdict; of the unstable ones "unstable at once" where f grows at t = 1.
         dimension: 2 for an area, 1 for a line, 0 for a point.
-        corners: its corners (c_a, c_b), in no order.
+        corners: its corners (c_a, c_b), in no order; of one exponent its ends (c,).
     """
 
     name: str
@@ -35,17 +37,42 @@ def areas(rule: Rule, init: str | Sizes) -> list[Area]:
     >>> [area.corners for area in areas(LINEAR_GD, "A") if area.name == "efficient"]
     [((-1.0, 0.0),)]
     """
+    return in_box(exponents.solve(rule, init))
+
+
+def in_box(regions: Iterable[Region]) -> list[Area]:
+    """What `exponents.solve` found of one or two exponents, within `BOX`."""
     found = []
-    for region in exponents.solve(rule, init):
+    for region in regions:
         cell = region.cell.within(*BOX)
         if cell is None:
             continue
-        verdict, from_t = region.answer
-        at_once = verdict is Verdict.UNSTABLE and from_t == 1
+        name = region.answer
+        if isinstance(name, Class):
+            at_once = name.verdict is Verdict.UNSTABLE and name.from_t == 1
+            name = "unstable at once" if at_once else name.verdict.value
         corners = tuple(tuple(float(c) for c in corner) for corner in cell.corners())
-        name = "unstable at once" if at_once else verdict.value
         found.append(Area(name, cell.dimension, corners))
     return found
+
+
+def efficient_in_words(regions: Iterable[Region]) -> str:
+    """The efficient set of what `exponents.solve` found: points, lines, or none.
+
+    >>> from lora_theory.theory.rules import LAYER_SIGN, LINEAR_GD
+    >>> efficient_in_words(exponents.solve(LINEAR_GD, "A"))
+    '(−1, 0)'
+    >>> efficient_in_words(exponents.solve(exponents.shared(LAYER_SIGN), "A"))
+    'none'
+    """
+    cells = [r.cell for r in regions if r.answer == Class(Verdict.EFFICIENT)]
+    return " and ".join(map(_cell_in_words, cells)) or "none"
+
+
+def _cell_in_words(cell: Cell) -> str:
+    if cell.dimension or len(cell.names) == 1:
+        return str(cell).replace("-", "−")
+    return f"({', '.join(str(c) for c in cell.point().values())})".replace("-", "−")
 
 
 @functools.cache

@@ -17,10 +17,19 @@ sign: what the equations take away is added below.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from lora_theory.theory.exponents import Rule, Step, width_rates
+from lora_theory.theory.exponents import Rule, Step, fixed, shared, width_rates
 from lora_theory.theory.powers import ONE, ZERO, N, Power, Unknown
-from lora_theory.theory.rules import Start, processed, starts
+from lora_theory.theory.rules import (
+    LAYER_SIGN,
+    LINEAR_GD,
+    TWO_LAYER_GD,
+    TWO_LAYER_SIGN,
+    Start,
+    processed,
+    starts,
+)
 
 
 def _moved(b: Power, s: Power, db: Power, ds: Power) -> tuple[Power, Power, Step]:
@@ -204,11 +213,54 @@ SCALED_GD = Rule(
     {"A": (ZERO, ONE, ONE), "B": (ONE, ZERO, ZERO)},
 )
 #: DoRA on the linear toy, sizes (B, Z_A, ‖a‖, m) at the start. Where f grows slowly, divided by a
-#: norm, no end can be told for all rates at once: points, and lines (`fixed`), are decided.
+#: norm, no end can be told for all rates at once, and `solve` refuses or, with `rest`, leaves a
+#: wedge above c_a + c_b = −1: points, and lines (`fixed`), are decided.
 DORA_GD = Rule(
     "DoRA on the linear toy",
     _dora_gd,
     ("c_a", "c_b", "c_m"),
     width_rates("eta_a", "eta_b", "eta_m"),
     {"A": (ZERO, ONE, ONE, ONE), "B": (ONE, ZERO, ZERO, ONE)},
+)
+
+
+class Shown(NamedTuple):
+    """A rule whose diagram is drawn beside those of the paper.
+
+    Attributes:
+        name: in few words.
+        rule: with one or two unknown exponents.
+        init: a name of its `inits`.
+    """
+
+    name: str
+    rule: Rule
+    init: str
+
+
+#: What is drawn of the further rules: planes (c_a, c_b), and below them lines of one exponent.
+#: Weight decay is drawn at the largest λ that leaves (−1, 0) efficient, and at a larger one; DoRA
+#: at the largest c_m that does, at which its magnitude learns.
+SHOWN = (
+    Shown("momentum", HEAVY_BALL, "A"),
+    Shown("weight decay λ = Θ(1)", fixed(WEIGHT_DECAY, d=0), "A"),
+    Shown("weight decay λ = n^1/4", fixed(WEIGHT_DECAY, d="1/4"), "A"),
+    Shown("weight decay λ = n^1/4", fixed(WEIGHT_DECAY, d="1/4"), "B"),
+    Shown("A and B in turns, GD", ALTERNATING_GD, "A"),
+    Shown("A and B in turns, sign", ALTERNATING_SIGN, "A"),
+    Shown("r × r preconditioning", SCALED_GD, "A"),
+    Shown("r × r preconditioning", SCALED_GD, "B"),
+    Shown("DoRA, η_m = Θ(1)", fixed(DORA_GD, c_m=0), "A"),
+    Shown("layer, sign updates", LAYER_SIGN, "both"),
+    Shown("two layers, GD", TWO_LAYER_GD, "both"),
+    Shown("two layers, sign", TWO_LAYER_SIGN, "both"),
+    Shown("LoRA-FA, gradient descent", LORA_FA_GD, "A"),
+    Shown("LoRA-FA, sign updates", LORA_FA_SIGN, "A"),
+    Shown("full fine-tuning, gradient descent", FULL_GD, "W*"),
+    Shown("one rate, gradient descent", shared(LINEAR_GD), "A"),
+    Shown("one rate, gradient descent", shared(LINEAR_GD), "B"),
+    Shown("one rate, sign updates", shared(LAYER_SIGN), "A"),
+    Shown("one rate, sign updates", shared(LAYER_SIGN), "B"),
+    Shown("one rate, r × r preconditioning", shared(SCALED_GD), "A"),
+    Shown("one rate, r × r preconditioning", shared(SCALED_GD), "B"),
 )

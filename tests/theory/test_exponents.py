@@ -321,3 +321,26 @@ def test_drawn_recursions_are_of_every_kind():
     )
     assert set(found) == {Verdict.UNSTABLE, Verdict.NO_LEARNING, Verdict.EFFICIENT}
     assert min(found.values()) > 5
+
+
+def test_a_limit_of_splits_that_is_none_is_refused():
+    for most in (0, 1.5, None):
+        with pytest.raises(ValueError, match="most: must be an integer of at least 1"):
+            solve(LINEAR_GD, "A", most=most)
+
+
+def test_rules_that_end_need_half_the_splits_that_are_allowed():
+    """7 in the plane; weight decay, in three exponents, 12 (tested with the variants)."""
+    assert len(solve(LINEAR_GD, "A", most=7)) == len(solve(LINEAR_GD, "A"))
+    with pytest.raises(RuleError, match="after 6 splits in a row"):
+        solve(LINEAR_GD, "A", most=6)
+
+
+def test_what_is_left_undecided_has_the_answer_that_is_given_for_it():
+    found = solve(LINEAR_GD, "A", most=2, rest="left")
+    whole = list(map(str, solve(LINEAR_GD, "A")))
+    assert "left" in {region.answer for region in found}
+    for region in found:
+        if region.answer != "left":
+            assert classify(LINEAR_GD, "A", region.cell.point()) == region.answer
+    assert list(map(str, solve(LINEAR_GD, "A", rest="left"))) == whole

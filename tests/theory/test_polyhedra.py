@@ -65,6 +65,15 @@ def test_merging_some_parts_keeps_their_union(lines, data):
         assert sum(inside(cell.constraints, point) for cell in merged) == before
 
 
+def test_ends_of_a_line():
+    line = Cell(("x",))
+    below, on, above = line.split((Fraction(1), Fraction(2)))  # x = −1/2
+    half = Fraction(-1, 2)
+    assert (line.corners(), below.corners(), above.corners()) == ([], [(half,)], [(half,)])
+    assert on.corners() == [(half,)]
+    assert above.within(Fraction(-1), Fraction(1)).corners() == [(half,), (1,)]
+
+
 def test_text_and_corners():
     cell = Cell(("x", "y"))
     x, y = cell.variable("x"), cell.variable("y")

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from lora_theory.theory.exponents import shared, solve
 from lora_theory.theory.powers import Power
-from lora_theory.theory.regions import BOX, areas, lattice
+from lora_theory.theory.regions import BOX, areas, efficient_in_words, in_box, lattice
 from lora_theory.theory.rules import RULES
 
 
@@ -38,3 +39,34 @@ def test_areas_move_with_the_sizes_at_the_start():
         if area.name == "efficient, but unstable inside"
     )
     assert (named.corners, given.corners) == (((-1.0, 0.0),), ((-1 / 3, -2 / 3),))
+
+
+def test_of_one_exponent_areas_are_pieces_of_a_line():
+    """Init[2] under one rate: A alone at −1, unstable above."""
+    found = in_box(solve(shared(RULES["map", "gd"]), "B"))
+    low, high = map(float, BOX)
+    assert {(area.name, area.dimension, area.corners) for area in found} == {
+        ("A alone", 0, ((-1.0,),)),
+        ("stable, no feature learning", 1, ((low,), (-1.0,))),
+        ("unstable at once", 1, ((-1.0,), (high,))),
+    }
+
+
+def test_what_is_left_has_its_own_name():
+    names = {area.name for area in in_box(solve(RULES["map", "gd"], "A", most=2, rest="left"))}
+    assert "left" in names
+
+
+def test_efficient_sets_in_words():
+    rule = RULES["map", "gd"]
+    assert efficient_in_words(solve(rule, "A")) == "(−1, 0)"
+    assert efficient_in_words(solve(shared(rule), "A")) == "none"
+    # The layer's half-line, were it stable inside.
+    half = solve(RULES["map", "sign"], "A")
+    moved = [
+        region._replace(answer=next(r.answer for r in half if str(r.answer) == "efficient"))
+        for region in half
+        if str(region.answer).startswith("efficient")
+    ]
+    assert "c_a + c_b = −1, c_b < 0" in efficient_in_words(moved)
+    assert "(−1, 0)" in efficient_in_words(moved)

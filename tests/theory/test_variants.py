@@ -12,6 +12,7 @@ import pytest
 
 from lora_theory.terms import Verdict
 from lora_theory.theory.exponents import (
+    RuleError,
     classify,
     derive,
     efficient,
@@ -170,7 +171,7 @@ def test_weight_decay_asks_for_rates_below_one_over_it(init):
 
 @pytest.mark.slow
 def test_weight_decay_may_be_as_large_as_one_over_the_rate_of_b():
-    assert cells(efficient(WEIGHT_DECAY, "A")) == ["c_a = -1, c_b = 0, d ≤ 0"]
+    assert cells(efficient(WEIGHT_DECAY, "A", most=12)) == ["c_a = -1, c_b = 0, d ≤ 0"]
 
 
 # Updates in turns.
@@ -372,6 +373,36 @@ def test_dora_asks_for_two_rates_and_a_third_of_its_own(init):
     found = classify(DORA_GD, init, larger | {"c_m": 0}).verdict
     assert found is (Verdict.A_ALONE if init == "A" else Verdict.UNSTABLE)
     assert classify(DORA_GD, init, {"c_a": -1, "c_b": 0, "c_m": "1/9"}).from_t == 1
+
+
+@pytest.mark.parametrize("init", ["A", "B"])
+@pytest.mark.parametrize("rule", [DORA_GD, fixed(DORA_GD, c_m=0)], ids=["space", "plane"])
+def test_dora_is_refused_in_one_line_where_its_cases_do_not_end(rule, init):
+    for asked in (solve, efficient):
+        with pytest.raises(RuleError, match=r"^DoRA .* do not end, after 9 splits .*`classify`\)$"):
+            asked(rule, init, most=9)
+
+
+@pytest.mark.slow
+def test_dora_is_refused_without_a_limit_of_ones_own():
+    with pytest.raises(RuleError, match="its cases do not end, after 24 splits in a row"):
+        solve(DORA_GD, "A")
+
+
+@pytest.mark.parametrize("init", ["A", "B"])
+def test_of_dora_a_wedge_of_slow_growth_is_all_that_is_left(init):
+    """It lies above c_a + c_b = −1, and every point in it that is tried is unstable later."""
+    plane = fixed(DORA_GD, c_m=0)
+    found = solve(plane, init, most=10, rest="left")
+    left = [region.cell for region in found if region.answer == "left"]
+    assert 1 <= len(left) < 6
+    for cell in left:
+        at = cell.point()
+        assert at["c_a"] + at["c_b"] > -1
+        assert classify(plane, init, at).verdict is Verdict.UNSTABLE
+    for region in found:
+        if region.answer != "left":
+            assert classify(plane, init, region.cell.point()) == region.answer
 
 
 @pytest.mark.parametrize("init", ["A", "B"])
