@@ -5,7 +5,7 @@ the rates, at widths at which no crossover is left, and again from small widths 
 seen how far each crossover reaches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,8 @@ STEPS = {"map": 8, "layer_map": 5, "rank_map": 4, "two_layer_limit": 3}
 ASKED_AT = 2  # The t at which ΔZ_B is as large as asked: the first at which both factors move it.
 # Targets of the layer: its residual keeps its sign, so that no update is taken back.
 _FAR = 2.0**40
-_HALVINGS = 32  # Of the interval of log2 η in which the rate is that moves Z_B as asked.
+_SECANTS = 60  # At most, to the rate that moves Z_B as asked,
+_ROOT = 1e-8  # and how well log2 of it is known.
 _SPARSE = 2  # The rank has an axis of its own; of widths on the way every second is enough.
 
 
@@ -58,7 +59,7 @@ def measure(setting: Setting, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
         found = _over_ranks(setting, decide, cfg)
         sizes = {name: log[:, 0] for name, log in found.items()}
         slow = _over_ranks(setting, small, cfg)
-        slopes = {name: _slopes(np.log2(cfg.ranks), log) for name, log in slow.items()}
+        slopes = {name: _slopes(np.log2(ranks(setting, cfg)), log) for name, log in slow.items()}
     else:
         sizes = logs(setting, decide)
         pairs = [slice(i, i + 2) for i in range(len(small.log2_widths) - 1)]
@@ -79,7 +80,15 @@ def decisive(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
 
 def way(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
     """log2 n on the way there."""
-    return np.array(cfg.way_log2_widths[:: _SPARSE if setting.model == "rank_map" else 1])
+    if setting.model != "rank_map":
+        return np.array(cfg.way_log2_widths)
+    least = 2 * max(ranks(setting, cfg))
+    return np.array([w for w in cfg.way_log2_widths[::_SPARSE] if 2**w >= least])
+
+
+def ranks(setting: Setting, cfg: "ClaimsConfig") -> tuple[int, ...]:
+    """Of what the rank is varied: under gradient descent it costs nothing."""
+    return cfg.descent_ranks if setting.update == "gd" else cfg.ranks
 
 
 def starts_of_windows(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
@@ -96,7 +105,7 @@ def _slopes(log2_sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 def _over_ranks(setting: Setting, runs: Runs, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
     """(C, W, R, S, T): as `logs`, at each rank."""
-    found = [logs(setting, runs, rank) for rank in cfg.ranks]
+    found = [logs(setting, runs, rank) for rank in ranks(setting, cfg)]
     return {name: np.stack([sizes[name] for sizes in found], axis=2) for name in found[0]}
 
 
@@ -143,28 +152,45 @@ def _asked(
     where: Any,
     setting: Setting,
     rates: Mapping[str, Any],
-    options: Mapping[str, Any],
+    options: dict[str, Any],
 ) -> np.ndarray:
-    """(C, W, S, T) log2 of the rate √(η_A η_B) at which ΔZ_B of the last step is as large as asked.
-
-    What ΔZ_B is grows with the rate, so halving an interval finds it.
-    """
+    """(C, W, S, T) log2 of the rate √(η_A η_B) at which ΔZ_B of step T is as large as asked."""
     k_a, k_b = rates["k_a"], rates["k_b"]
-    rates = {**rates, "k_a": np.sqrt(k_a / k_b), "k_b": np.sqrt(k_b / k_a)}
-    start = layer_map.random_starts(*where, 0.0, 0.0, **rates, **options)
+    both: Any = {**rates, **options, "k_a": np.sqrt(k_a / k_b), "k_b": np.sqrt(k_b / k_a)}
+    start = layer_map.random_starts(*where, 0.0, 0.0, **both)
     size = np.log2(np.sqrt(k_a * k_b))[:, None, None]
-    reach = where[0][:, None] + 40.0  # |log2 η| is far below four times that.
-    low, high = (np.full((len(k_a), len(where[0]), len(where[1])), end) for end in (-4.0, 4.0))
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        factor = SignedLog.two_to(middle * reach)
+
+    def excess(log2_eta: np.ndarray) -> np.ndarray:
+        factor = SignedLog.two_to(log2_eta)
         moved = start._replace(eta_a=start.eta_a * factor, eta_b=start.eta_b * factor)
         run = layer_map.trajectory(moved, ASKED_AT, update=setting.update)  # type: ignore[arg-type]
-        larger = layer_map.logs(run)["dZ_B"][..., -1] > size
-        low, high = np.where(larger, low, middle), np.where(larger, middle, high)
-    found = np.full((*low.shape, ASKED_AT), np.nan)
-    found[..., -1] = (low + high) / 2 * reach
+        return layer_map.logs(run)["dZ_B"][..., -1] - size
+
+    shape = (len(k_a), len(where[0]), len(where[1]))
+    found = np.full((*shape, ASKED_AT), np.nan)
+    # From above every root, and where f is still far from the targets.
+    found[..., -1] = _root(excess, np.full(shape, 12.0), np.full(shape, 14.0))
     return found
+
+
+def _root(
+    excess: Callable[[np.ndarray], np.ndarray], near: np.ndarray, far: np.ndarray
+) -> np.ndarray:
+    """The roots of functions that grow by 1 to 2 where their argument does by 1, from two points;
+    NaN where they are not found.
+
+    log2 of a sum of η and η² is such a function of log2 η; secants find its root.
+    """
+    at_far, at_near = excess(far), excess(near)
+    for _ in range(_SECANTS):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = np.nan_to_num((at_far - at_near) / (far - near), nan=1.0)
+        step = at_near / np.clip(slope, 1, 2)
+        far, at_far, near = near, at_near, near - step
+        if (np.abs(step) < _ROOT).all():
+            break
+        at_near = excess(near)
+    return np.where(np.abs(step) < _ROOT, near, np.nan)
 
 
 def _descent(

@@ -110,6 +110,7 @@ class ClaimsConfig(schema.Common):
     constants: ConstantsConfig
     widths: tuple[int, ...] = science(ascending(4))
     ranks: tuple[int, ...] = science(ascending(1))
+    descent_ranks: tuple[int, ...] = science(ascending(1))
     exact_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
     limit_log2_widths: tuple[float, ...] = science(_LIMIT_WIDTHS)
     way_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
@@ -127,10 +128,10 @@ class ClaimsConfig(schema.Common):
     dpi: int = drawing(integer(30, 1200))
 
     def __post_init__(self) -> None:
-        least = 2 ** self.way_log2_widths[0]
-        if max(self.ranks) > least - 3:
-            wanted = f"must be less than 2^way_log2_widths[0] - 2 = {least - 2:g}"
-            raise ConfigError("ranks", wanted, self.ranks)
+        for name, given in (("ranks", self.ranks), ("descent_ranks", self.descent_ranks)):
+            most = 2 ** (min(self.exact_log2_widths[0], self.way_log2_widths[-1]) - 1)
+            if max(given) > most:
+                raise ConfigError(name, f"must be at most half the widest n, {most:g}", given)
         _check_keys("seeds", self.seeds, [*_OF_ALL, *exact.MODELS[1:], *registry.PROBES])
 
 

@@ -117,7 +117,8 @@ class Way:
 
     Attributes:
         setting, quantity, t, predicted: of which exponent.
-        low, high: of all constants, between the two least widths; None where there is no slope.
+        where: in words, at which small widths.
+        low, high: of all constants there; None where there is no slope.
         from_log2_width: log2 of the width from which on every slope is within the margin of small
             widths, at all constants; None if none is so up to the widest on the way.
     """
@@ -126,6 +127,7 @@ class Way:
     quantity: str
     t: int
     predicted: str
+    where: str
     low: float | None
     high: float | None
     from_log2_width: float | None
@@ -299,7 +301,12 @@ class Judge:
         """Of every exponent of a setting that is solved exactly."""
         if not isinstance(case, Exponents):
             return []
+        if case.setting.model not in exact.MODELS:
+            return []
         starts = exact.starts_of_windows(case.setting, self.cfg)
+        where = f"n = 2^{starts[0]:g}"
+        if case.setting.model != "rank_map":
+            where += f" to 2^{exact.way(case.setting, self.cfg)[1]:g}"
         found = []
         for name, slopes in self._ways[case.setting].items():
             predicted = case.predicted.get(name)
@@ -315,6 +322,7 @@ class Judge:
                     name,
                     case.t,
                     str(predicted),
+                    where,
                     _number(at[:, 0].min()),
                     _number(at[:, 0].max()),
                     float(starts[settled[0]]) if settled.size else None,
@@ -350,6 +358,8 @@ class Judge:
     def _phase_rows(self, case: Phase) -> list[Row]:
         """One row for each pair of constants."""
         predicted, widths = case.classes(), self.cfg.exact_log2_widths
+        if case.model == "two_layer_limit":
+            widths = self.cfg.limit_log2_widths
         found = []
         for pair, classes in zip(
             self.cfg.constants.pairs, self._classes[case.model, case.update, case.init], strict=True

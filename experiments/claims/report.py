@@ -109,22 +109,18 @@ def _gap(row: Row) -> float | None:
 
 def _in_small(claim: Judgement, cfg: "ClaimsConfig") -> str:
     """What its exponents are at the least widths, and from which on they are what they will be."""
-    least, second = cfg.way_log2_widths[:2]
     ends = [
         end - float(Fraction(way.predicted))
         for way in claim.ways
         for end in (way.low, way.high)
         if end is not None
     ]
-    where = f"n = 2^{least:g} to 2^{second:g}"
-    if all("rank_map" in way.setting for way in claim.ways):
-        where = f"n = 2^{least:g}"
-    said = f"at {where} off by {min(ends):+.2f} to {max(ends):+.2f}" if ends else ""
+    said = f"at {claim.ways[0].where} off by {min(ends):+.2f} to {max(ends):+.2f}" if ends else ""
     starts = [way.from_log2_width for way in claim.ways]
     known = [start for start in starts if start is not None]
     if len(known) < len(starts):
         return f"{said}, not all within ±{cfg.margin:g} by n = 2^{cfg.way_log2_widths[-1]:g}"
-    if max(known) == least:
+    if max(known) == cfg.way_log2_widths[0]:
         return f"{said}, within ±{cfg.margin:g} there"
     return f"{said}, within ±{cfg.margin:g} from n = 2^{max(known):g} on"
 

@@ -173,7 +173,7 @@ def log2_sizes(group: Group, cfg: "ClaimsConfig") -> np.ndarray:
     if group.model not in exact.MODELS:
         return np.log2(cfg.widths)
     if group.model == "rank_map":
-        return np.log2(cfg.ranks)
+        return np.log2(exact.ranks(group.settings[0], cfg))
     return exact.decisive(group.settings[0], cfg)
 
 

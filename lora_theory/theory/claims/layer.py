@@ -70,7 +70,7 @@ def _theorem(update: str, words: str) -> Iterator[Claim]:
     moves = [(init, t) for t in (1, 2, 4) for init in "AB"]
     assumed = tuple(
         at("layer_map", update, init, (c, "-1"), t, samples=n, dZ_A=_moved(init, t, c))
-        for c in ("-1", "-1/2", "0")
+        for c in ("-3/2", "-1", "-1/2")
         for init, t in moves
         for n in (1, 3)
     )
