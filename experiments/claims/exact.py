@@ -112,52 +112,55 @@ def _over_ranks(setting: Setting, runs: Runs, cfg: "ClaimsConfig") -> dict[str, 
 def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.ndarray]:
     """(C, W, S, T) log2 sizes at given widths, of a rank where that is varied."""
     steps, update = STEPS[setting.model], setting.update
-    where: Any = (runs.log2_widths, runs.seeds, setting.init)
-    c_a, c_b = float(setting.c_a), float(setting.c_b)
-    rates: dict[str, Any] = {"k_a": runs.k_a, "k_b": runs.k_b, "stream": str(setting)}
+    given: dict[str, Any] = {
+        "log2_widths": runs.log2_widths,
+        "seeds": runs.seeds,
+        "c_a": float(setting.c_a),
+        "c_b": float(setting.c_b),
+        "k_a": runs.k_a,
+        "k_b": runs.k_b,
+        "samples": setting.samples,
+        "stream": str(setting),
+    }
+    if setting.model == "two_layer_limit":
+        return two_layer_limit.random_runs(**given, steps=steps)
+    given["init"] = setting.init
     if setting.model == "map":
-        start = scalar_map.random_runs(
-            *where,
-            c_a,
-            c_b,
-            **rates,
-            update=update,  # type: ignore[arg-type]
-            s_0=float(setting.start),
-            samples=setting.samples,
-        )
+        start = scalar_map.random_runs(**given, update=update, s_0=float(setting.start))  # type: ignore[arg-type]
         # Equal sign updates that overshoot would be taken back, to a start of exactly 0.
         uneven = scalar_map.uneven(steps) if update == "sign" else None
         run = scalar_map.trajectory(*start, steps, update=update, schedule=uneven)  # type: ignore[arg-type]
         return scalar_map.logs(run)
-    if setting.model == "two_layer_limit":
-        rates |= {"samples": setting.samples, "steps": steps}
-        return two_layer_limit.random_runs(*where[:2], c_a, c_b, **rates)
-    options: dict[str, Any] = {"samples": setting.samples, "target": _FAR}
-    if rank is None:
-        options |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
-    else:
-        more, c_a = rank ** float(setting.c_b), float(setting.c_n)
-        rates["k_a"], rates["k_b"], c_b = more * rates["k_a"], more * rates["k_b"], c_a
-        multiplier, b_size = rank ** -float(setting.gamma), rank ** float(setting.start)
-        options |= {"rank": rank, "multiplier": multiplier, "b_size": b_size}
-    if update == "gd":
-        return _descent(runs, setting, rates, options)
+    if rank is not None:
+        given |= _of_rank(setting, rank, given)
+        if update == "gd":
+            return _descent(setting, given)
+    given |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs), "target": _FAR}
     if setting.asked:
-        return {"eta": _asked(where, setting, rates, options)}
-    begin = layer_map.random_starts(*where, c_a, c_b, **rates, **options)
+        return {"eta": _asked(setting, given)}
+    begin = layer_map.random_starts(**given)
     return layer_map.logs(layer_map.trajectory(begin, steps, update=update))  # type: ignore[arg-type]
 
 
-def _asked(
-    where: Any,
-    setting: Setting,
-    rates: Mapping[str, Any],
-    options: dict[str, Any],
-) -> np.ndarray:
+def _of_rank(setting: Setting, rank: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is other at a rank: rates n^c r^e, a multiplier r^−γ, and a B that starts at r^start."""
+    more, c_n = rank ** float(setting.c_b), float(setting.c_n)
+    return {
+        "k_a": more * given["k_a"],
+        "k_b": more * given["k_b"],
+        "c_a": c_n,
+        "c_b": c_n,
+        "rank": rank,
+        "multiplier": rank ** -float(setting.gamma),
+        "b_size": rank ** float(setting.start),
+    }
+
+
+def _asked(setting: Setting, given: Mapping[str, Any]) -> np.ndarray:
     """(C, W, S, T) log2 of the rate √(η_A η_B) at which ΔZ_B of step T is as large as asked."""
-    k_a, k_b = rates["k_a"], rates["k_b"]
-    both: Any = {**rates, **options, "k_a": np.sqrt(k_a / k_b), "k_b": np.sqrt(k_b / k_a)}
-    start = layer_map.random_starts(*where, 0.0, 0.0, **both)
+    k_a, k_b = given["k_a"], given["k_b"]
+    ratio = {"k_a": np.sqrt(k_a / k_b), "k_b": np.sqrt(k_b / k_a), "c_a": 0.0, "c_b": 0.0}
+    start = layer_map.random_starts(**{**given, **ratio})
     size = np.log2(np.sqrt(k_a * k_b))[:, None, None]
 
     def excess(log2_eta: np.ndarray) -> np.ndarray:
@@ -166,7 +169,7 @@ def _asked(
         run = layer_map.trajectory(moved, ASKED_AT, update=setting.update)  # type: ignore[arg-type]
         return layer_map.logs(run)["dZ_B"][..., -1] - size
 
-    shape = (len(k_a), len(where[0]), len(where[1]))
+    shape = (len(k_a), len(given["log2_widths"]), len(given["seeds"]))
     found = np.full((*shape, ASKED_AT), np.nan)
     # From above every root, and where f is still far from the targets.
     found[..., -1] = _root(excess, np.full(shape, 12.0), np.full(shape, 14.0))
@@ -193,19 +196,17 @@ def _root(
     return np.where(np.abs(step) < _ROOT, near, np.nan)
 
 
-def _descent(
-    runs: Runs, setting: Setting, rates: Mapping[str, Any], options: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
+def _descent(setting: Setting, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Gradient descent of a layer of one sample, f = s vᵀZ_A with v = Bᵀw, from a one-sided init.
 
     v' = v − η_B s ‖w‖² U Z_A and Z_A' = Z_A − η_A s ‖Z‖² U v stay on the line of the factor that is
     random at the start. Along it b = s v and Z_A are eq. 2, with s² ‖w‖² η_B, ‖w‖² = 1/n, in place
     of η_b; what is random starts at the length of r normal numbers.
     """
-    c, scale, rank = float(setting.c_n), options["multiplier"], options["rank"]
-    log2_widths, seeds = runs.log2_widths, runs.seeds
-    start = scalar_map.random_runs(log2_widths, seeds, setting.init, c, c, **rates)  # type: ignore[arg-type]
-    own = vectors.own_seeds(seeds, f"lengths of {setting}")
+    scale, rank, log2_widths = given["multiplier"], given["rank"], given["log2_widths"]
+    of_map = ("log2_widths", "seeds", "init", "c_a", "c_b", "k_a", "k_b", "stream")
+    start = scalar_map.random_runs(**{name: given[name] for name in of_map})
+    own = vectors.own_seeds(given["seeds"], f"lengths of {setting}")
     normals = [np.random.default_rng(seed).normal(size=rank) for seed in own]
     length = SignedLog.of(np.linalg.norm(normals, axis=-1)[:, None])
     row = SignedLog.two_to(-log2_widths / 2)  # ‖w‖
