@@ -45,7 +45,7 @@ def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
         "Shown is the number furthest from its prediction, with its standard error over seeds, or "
         "its interval in brackets. A claim that fails says why. Pictures: "
         "[all exponents less their predictions](exponents.png), [phase diagrams](phase.png), "
-        "[slopes on their way to their limits](slopes.png), "
+        "[those of other update rules](rules.png), [slopes on their way to their limits](slopes.png), "
         "[what the theory says](fig1.png).",
         "",
         "## How a claim is judged",
@@ -194,14 +194,17 @@ def broken(record: Record) -> list[str]:
 
 
 def figures(record: Record) -> "dict[str, Figure]":
-    """Figure 1, the phase diagrams, the exponents and the approaching slopes."""
+    """Figure 1, the phase diagrams, those of other rules, the exponents, the approaching slopes."""
+    from experiments.claims.rules import diagrams
     from lora_theory.plots import theory
     from lora_theory.plots.differences import differences
+    from lora_theory.plots.rules import rule_diagrams
     from lora_theory.plots.schematic import schematic
 
     return {
         "fig1": schematic(trainings()),
         "phase": theory.phase_diagrams(record.phases),
+        "rules": rule_diagrams(diagrams()),
         "exponents": differences(numbers(record)),
         "slopes": theory.approaching(record.slopes),
     }

@@ -232,7 +232,7 @@ def _boundaries() -> Iterator[Claim]:
         ),
     )
     escapes = {init: Escape(init, Fraction(sign, 4)) for init, sign in (("A", -1), ("B", 1))}
-    deeper = {init: Escape(init, Fraction(3 * sign, 8)) for init, sign in (("A", -1), ("B", 1))}
+    deeper = {init: Escape(init, Fraction(sign, 3)) for init, sign in (("A", -1), ("B", 1))}
     little = 1 + Fraction(7, 4) * EXACT
     yield Claim(
         "escape",
