@@ -2,9 +2,10 @@
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.claims import exact
 from experiments.claims.judge import Judgement, Record, Row, Way, slope_of
@@ -45,7 +46,8 @@ def page(record: Record, cfg: "ClaimsConfig") -> list[str]:
         "Shown is the number furthest from its prediction, with its standard error over seeds, or "
         "its interval in brackets. A claim that fails says why. Pictures: "
         "[all exponents less their predictions](exponents.png), [phase diagrams](phase.png), "
-        "[those of other update rules](rules.png), [slopes on their way to their limits](slopes.png), "
+        "[those of other update rules](rules.png), "
+        "[slopes on their way to their limits](slopes.png), "
         "[what the theory says](fig1.png).",
         "",
         "## How a claim is judged",
@@ -88,11 +90,7 @@ def dependence(claim: Judgement, cfg: "ClaimsConfig") -> list[str]:
     lines = []
     if gaps:
         pairs = len({row.constants for row in rows})
-        low, high = min(gaps), max(gaps)
-        spread = f"off by {low:+.3f} to {high:+.3f}"
-        if max(-low, high) < 0.0005:
-            spread = "off by less than 0.0005"
-        lines.append(f"{spread} at {pairs} pairs of constants")
+        lines.append(f"{_spread(gaps, 3)} at {pairs} pairs of constants")
     if claim.ways:
         lines.append(_in_small(claim, cfg))
     if gaps and claim.recorded == "holds":
@@ -115,7 +113,7 @@ def _in_small(claim: Judgement, cfg: "ClaimsConfig") -> str:
         for end in (way.low, way.high)
         if end is not None
     ]
-    said = f"at {claim.ways[0].where} off by {min(ends):+.2f} to {max(ends):+.2f}" if ends else ""
+    said = f"at {claim.ways[0].where} {_spread(ends, 2)}"
     starts = [way.from_log2_width for way in claim.ways]
     known = [start for start in starts if start is not None]
     if len(known) < len(starts):
@@ -123,6 +121,20 @@ def _in_small(claim: Judgement, cfg: "ClaimsConfig") -> str:
     if max(known) == cfg.way_log2_widths[0]:
         return f"{said}, within ±{cfg.margin:g} there"
     return f"{said}, within ±{cfg.margin:g} from n = 2^{max(known):g} on"
+
+
+def _spread(gaps: Sequence[float], digits: int) -> str:
+    """From the least to the largest difference, in words.
+
+    >>> _spread([-0.02, 0.3], 2), _spread([1e-9], 3), _spread([], 2)
+    ('off by -0.02 to +0.30', 'off by less than 0.0005', 'without a slope')
+    """
+    if not gaps:
+        return "without a slope"
+    least = 0.5 * 10.0**-digits
+    if max(map(abs, gaps)) < least:
+        return f"off by less than {least:g}"
+    return f"off by {min(gaps):+.{digits}f} to {max(gaps):+.{digits}f}"
 
 
 def _sharpness(rows: Sequence[Row]) -> float:
@@ -220,16 +232,19 @@ def numbers(record: Record) -> list[DrawnExponent]:
     for claim in record.claims:
         ways = {(way.setting, way.quantity, way.t): way for way in claim.ways}
         for rows, control in ((claim.found.rows, False), (claim.control.rows, True)):
-            drawn: dict[tuple[str | None, str, int | None, str | None], list[Row]] = {}
+            drawn: dict[tuple[Any, ...], list[Row]] = {}
+            seen = Counter[Any]()
             for row in rows:
                 if row.quantity is None or (row.identically_zero and row.predicted is None):
                     continue
                 # A control is caught by what fails.
                 if control and row.verdict != "fails" and claim.control.verdict == "fails":
                     continue
-                key = row.setting, row.quantity, row.t, row.predicted
-                drawn.setdefault(key, []).append(row)
-            for (setting, quantity, t, _), mine in drawn.items():
+                said = row.setting, row.quantity, row.t, row.predicted
+                # At the same constants once more: another case of the control.
+                drawn.setdefault((*said, seen[said, row.constants]), []).append(row)
+                seen[said, row.constants] += 1
+            for (setting, quantity, t, *_), mine in drawn.items():
                 way = None if control else ways.get((setting or "", quantity, t or 0))
                 found.append(_number(claim.id, mine, way, control=control))
     return found

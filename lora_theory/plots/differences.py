@@ -73,8 +73,8 @@ def _panel(ax: Axes, kind: str, exponents: Sequence[DrawnExponent]) -> None:
         raise arguments.refusal("exponents", one, [margin, *others])
     one_sided = kind == "carried"
     claims = list(dict.fromkeys(exponent.claim for exponent in exponents))
-    all_ends = [end for e in exponents for end in (e.off, e.low, e.high, *e.small)]
-    ends = [abs(end) for end in all_ends if np.isfinite(end)]
+    # Slopes at small widths may be anything, of runs that explode: they are cut off.
+    ends = [abs(end) for e in exponents for end in (e.off, e.low, e.high) if np.isfinite(end)]
     edge = max(1.6 * margin, 1.6 * max(ends, default=0))
     ax.axvspan(-edge if one_sided else -margin, margin, color=BAND, lw=0, zorder=0)
     ax.axvline(0, color="black", linewidth=0.7, zorder=1)
