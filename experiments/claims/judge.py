@@ -554,7 +554,8 @@ def in_words(slope: Slope) -> str:
     least = 10.0**-digits
     error = f"less than {least:.{digits}f}" if slope.error < least else f"{slope.error:.{digits}f}"
     left_out = f" ({slope.note})" if slope.note else ""
-    return f"{slope.value:+.{digits}f} ± {error}{left_out}"
+    value = 0.0 if abs(slope.value) < least / 2 else slope.value  # No −0.000.
+    return f"{value:+.{digits}f} ± {error}{left_out}"
 
 
 def badness(slope: Slope, predicted: float | None, margin: float, confidence: float) -> float:
