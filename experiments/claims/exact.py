@@ -83,7 +83,10 @@ def way(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
     if setting.model != "rank_map":
         return np.array(cfg.way_log2_widths)
     least = 2 * max(ranks(setting, cfg))
-    return np.array([w for w in cfg.way_log2_widths[::_SPARSE] if 2**w >= least])
+    sparse = cfg.way_log2_widths[::-_SPARSE][
+        ::-1
+    ]  # With the widest, which no rank is too large for.
+    return np.array([w for w in sparse if 2**w >= least])
 
 
 def ranks(setting: Setting, cfg: "ClaimsConfig") -> tuple[int, ...]:
