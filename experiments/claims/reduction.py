@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments import registry
 from experiments.claims import vectors
+from experiments.lab.schema import ConfigError
 from lora_theory.exact import layer_map, scalar_map
 from lora_theory.exact.signed_log import SignedLog
 from lora_theory.terms import Setting
@@ -29,7 +30,7 @@ def gap(case: Reduction, cfg: "ClaimsConfig") -> float:
     import jax
 
     from lora_theory.keys import seed_key
-    from lora_theory.train.coordinates import Variant, coordinate_checks
+    from lora_theory.train.coordinates import EpsilonError, Variant, coordinate_checks
 
     options = {**registry.PROBES[case.model].task_options, "n_train": case.samples}
     setup = vectors.setup(case.model, options)
@@ -41,14 +42,17 @@ def gap(case: Reduction, cfg: "ClaimsConfig") -> float:
     ]
     worst = 0.0
     for init in case.inits:
-        tables = coordinate_checks(
-            setup,
-            registry.optimizer(case.update, cfg.adam_eps),
-            [Variant(vectors.rates(*one), vectors.start(init)) for one in at],
-            WIDTHS,
-            seeds=seeds,
-            steps=cfg.steps,
-        )
+        try:
+            tables = coordinate_checks(
+                setup,
+                registry.optimizer(case.update, cfg.adam_eps),
+                [Variant(vectors.rates(*one), vectors.start(init)) for one in at],
+                WIDTHS,
+                seeds=seeds,
+                steps=cfg.steps,
+            )
+        except EpsilonError as error:
+            raise ConfigError("adam_eps", f"{error} ({case.model}, {init})", cfg.adam_eps) from None
         for w, width in enumerate(WIDTHS):
             eta = np.array([vectors.rates(*one)(width) for one in at]).T
             for s, seed in enumerate(seeds):

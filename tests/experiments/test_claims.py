@@ -257,8 +257,11 @@ def test_the_report_says_what_shows_at_small_widths(reference):
             ranks = way["setting"].startswith("rank_map")
             assert way["where"] == ("n = 2^23" if ranks else "n = 2^7 to 2^11")
     late = {way["from_log2_width"] for way in claims["boundary-gd"]["ways"]}
-    assert max(late) > 15  # By 1/12 off the boundary a crossover is long,
-    assert {way["from_log2_width"] for way in claims["prop1-init1"]["ways"]} == {7.0}  # here none.
+    # By 1/12 off the boundary a crossover is long, or not over by the widest,
+    assert None in late
+    assert max(late - {None}) > 15
+    # and here there is none.
+    assert {way["from_log2_width"] for way in claims["prop1-init1"]["ways"]} == {7.0}
 
 
 @pytest.fixture
