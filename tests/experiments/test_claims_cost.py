@@ -38,7 +38,7 @@ def test_every_kind_of_piece_has_a_cost(kind):
         ("descent_ranks=[2048,4096,8192,16384,32768]", "rank_map"),
         ("exact_log2_widths=[1400,2000,2800,4000,5600]", "layer_map"),
         ("limit_log2_widths=[256,270,280,290]", "two_layer_limit"),
-        ("way_seeds=64", "two_layer_limit"),
+        ("way_seeds=64", "two_layer_limit"),  # Of 100; of the rank there are 16 in all.
         ("way_log2_widths=[7,9,11,13,15,17,19,23,27,31,35,39,43,47,51,55,59,63]", "map"),
         ("constants.ratios=[0.0625,0.25,1,16]", "two_layer_limit"),
         ("constants.scales=[0.02,0.2,2,4]", "two_layer"),
@@ -48,7 +48,7 @@ def test_groups_cost_more_with_more_to_do_and_no_others_do(override, model):
     def of(piece):
         return piece.model == model
 
-    assert total(override, kind=Group, of=of) > 1.05 * total(kind=Group, of=of)
+    assert total(override, kind=Group, of=of) > 1.01 * total(kind=Group, of=of)
     assert total(override, kind=Window) == total(kind=Window)
 
 
@@ -69,7 +69,12 @@ def test_more_constants_cost_more(kind):
 
 @pytest.mark.parametrize(
     ("override", "model"),
-    [("seeds.map=200", "layer_map"), ("ranks=[4,8,16]", "map"), ("steps=6", "layer_map")],
+    [
+        ("way_seeds=64", "rank_map"),
+        ("seeds.map=200", "layer_map"),
+        ("ranks=[8,16,64]", "map"),
+        ("steps=6", "layer_map"),
+    ],
 )
 def test_what_a_model_does_not_run_costs_it_nothing(override, model):
     def of(piece):
