@@ -5,6 +5,7 @@ the rates, at widths at which no crossover is left, and again from small widths 
 seen how far each crossover reaches.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -82,8 +83,10 @@ def way(setting: Setting, cfg: "ClaimsConfig") -> np.ndarray:
     """log2 n on the way there."""
     if setting.model != "rank_map":
         return np.array(cfg.way_log2_widths)
-    least = 2 * max(ranks(setting, cfg))
-    return np.array([w for w in cfg.way_log2_widths[::_SPARSE] if 2**w >= least])
+    least = 1 + math.log2(max(ranks(setting, cfg)))
+    # With the widest, for which no rank is too large.
+    sparse = cfg.way_log2_widths[::-_SPARSE][::-1]
+    return np.array([w for w in sparse if w >= least])
 
 
 def ranks(setting: Setting, cfg: "ClaimsConfig") -> tuple[int, ...]:

@@ -129,9 +129,9 @@ class ClaimsConfig(schema.Common):
 
     def __post_init__(self) -> None:
         for name, given in (("ranks", self.ranks), ("descent_ranks", self.descent_ranks)):
-            most = 2 ** (min(self.exact_log2_widths[0], self.way_log2_widths[-1]) - 1)
-            if max(given) > most:
-                raise ConfigError(name, f"must be at most half the widest n, {most:g}", given)
+            most = min(self.exact_log2_widths[0], self.way_log2_widths[-1]) - 1
+            if math.log2(max(given)) > most:
+                raise ConfigError(name, f"must be at most half the widest n, 2^{most:g}", given)
         _check_keys("seeds", self.seeds, [*_OF_ALL, *exact.MODELS[1:], *registry.PROBES])
 
 

@@ -567,4 +567,4 @@ def badness(slope: Slope, predicted: float | None, margin: float, confidence: fl
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return float(value) if math.isfinite(value) else None
