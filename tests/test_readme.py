@@ -43,9 +43,12 @@ def test_lora_plus_in_ones_own_training_runs():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("`"))
 def test_the_claims_it_shows_are_those_that_were_measured(row):
-    name, _, predicted, measured, verdict = row
+    name, _, predicted, measured, small, verdict = row
     assert {claim.id: f"**{claim.recorded}**" for claim in CLAIMS}[name.strip("`")] == verdict
-    assert f" {predicted} predicted, {measured} measured" in table()[name.strip("`")]
+    shown = table()[name.strip("`")]
+    assert f" {predicted} predicted, {measured} measured" in shown
+    assert bool(small) == (" at n = 2^7 to 2^11 " in shown)
+    assert f" at n = 2^7 to 2^11 {small}," in shown or not small
 
 
 def test_it_shows_six_claims_and_counts_all():

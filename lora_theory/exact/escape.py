@@ -23,7 +23,7 @@ class Escape(NamedTuple):
     """When runs leave, and what of each seed decides it.
 
     Attributes:
-        steps: (…, S, W) the first t at which |f| has the level; −1 where it has not in all steps.
+        steps: (…, S, W) the first t at which `|f|` has the level; −1 where it has not in all steps.
         product: (…, S) k_a k_b ‖x‖²/n, with the factors of each seed.
         y: (S,) targets.
     """
@@ -55,7 +55,7 @@ def escape_steps(
     stream: str = "",
     most: int = 100_000,
 ) -> Escape:
-    """The first t at which |f_t| ≥ level · |y|, at η_a = k_a n^(off − 1 − c_b), η_b = k_b n^c_b.
+    """The first t at which `|f_t| ≥ level · |y|`, with η_a = k_a n^(off−1−c_b), η_b = k_b n^c_b.
 
     By the map itself, in float64 and in variables that leave no power of n in it:
     β = b n^(−c_b/2) and σ = s n^(c_b/2) have β σ = f and
@@ -71,12 +71,12 @@ def escape_steps(
         k_a, k_b: (…,) constants of the rates, broadcast together.
         init: "A" or "B".
         off: c_a + c_b + 1: how far the rates are off the line.
-        level: of |f|, in units of |y|.
+        level: of `|f|`, in units of `|y|`.
         stream: of the draws.
         most: after so many steps a run that has not left never does.
 
     Raises:
-        ValueError: a c_b without a saddle, or widths at which n^(−|c_b|/2) leaves float64.
+        ValueError: a c_b without a saddle, or widths at which n^(−`|c_b|`/2) leaves float64.
 
     >>> found = escape_steps([100.0, 200.0, 400.0], range(3), -0.5)
     >>> found.steps.shape, bool((np.diff(found.steps) > 0).all())
@@ -114,7 +114,7 @@ def _first(
     level: float,
     most: int,
 ) -> np.ndarray:
-    """The first t of each run at which |β σ| ≥ level · |y|; runs that have left are let go."""
+    """The first t of each run at which `|β σ|` ≥ level · `|y|`; runs that have left are let go."""
     given = np.broadcast_arrays(beta, sigma, y, rate_a, rate_b)
     steps = np.full(given[0].shape, -1)
     beta, sigma, y, rate_a, rate_b = (array.ravel() for array in given)

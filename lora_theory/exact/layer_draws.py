@@ -73,10 +73,10 @@ def log2_size(log2: np.ndarray) -> np.ndarray:
 def _means(
     drawn: np.ndarray, rest: np.ndarray, log2_n: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means of |x| and of x² over n normal numbers x.
+    """Means of `|x|` and of x² over n normal numbers x.
 
     The first 256 of them are given; the sums over the others have their normal limit, with
-    var |x| = 1 − 2/π, var x² = 2 and cov(|x|, x²) = √(2/π).
+    var `|x|` = 1 − 2/π, var x² = 2 and cov(`|x|`, x²) = √(2/π).
 
     Args:
         drawn: (…, 256) the first ones.

@@ -15,15 +15,15 @@ was derived for this project and is checked against trained vectors, not proven.
 
 Neglected is what is of relative order n^−1/2: how the Gram matrix of the features, and sums over
 rows, fluctuate about their means. And rows of B move lazily, so that gates of about n^1/2 rows flip
-and no more: n^−1/2 β |U| |h| ≪ 1. At the first update that is c_b < 1/2. Later ones need it of the
+and no more: n^−1/2 β ‖U‖ ‖h‖ ≪ 1. At the first update that is c_b < 1/2. Later ones need it of the
 U and h that they meet: where f does not grow (c_a ≤ −1, c_b ≤ 0) it holds at every t, and where f
-grows sizes are right until n^−1/2 β |U| |h| is 1. Of B itself, then, the root mean square is 1, and
+grows sizes are right until n^−1/2 β ‖U‖ ‖h‖ is 1. Of B itself, then, the root mean square is 1, and
 what it moves by is given at leading order. With n = 1024 rows and β up to 1 mean log2 sizes agree
 within what some hundred seeds tell; at β = 8 δ² of the first update is 0.35 bits smaller than here,
 with 4096 rows 0.2.
 
 F has kinks at the points that it was trained on, which n rows smooth over angles of the order of
-n^−1/2 β |U| |h|. Features that move by less (c_a + 1 < c_b − 1/2) feel none: there δ³ of vectors is
+n^−1/2 β ‖U‖ ‖h‖. Features that move by less (c_a + 1 < c_b − 1/2) feel none: there δ³ of vectors is
 smaller by a quarter of a bit than with the kinks, and δ¹ from t = 2 on has another constant.
 Exponents do not change.
 

@@ -11,7 +11,7 @@ from lora_theory import arguments
 
 
 def growth(product: float, y: float) -> float:
-    """By what b and s grow in one step as long as f ≪ y: ρ = 1 + (η_a η_b ‖x‖²)^½ |y|.
+    """By what b and s grow in one step as long as f ≪ y: ρ = 1 + (η_a η_b ‖x‖²)^½ `|y|`.
 
     With U = −y the map is linear, b' = b + η_b y s and s' = s + η_a ‖x‖² y b, and ρ is its larger
     eigenvalue.
@@ -28,7 +28,7 @@ def growth(product: float, y: float) -> float:
 
 
 def steps_per_log(c_b: float, product: float, y: float) -> float:
-    """Steps until f = Θ(1), for each unit of ln n: |c_b| / (2 ln ρ), since f = b s grows as ρ².
+    """Steps until f = Θ(1), for each unit of ln n: `|c_b|` / (2 ln ρ), since f = b s grows as ρ².
 
     Args:
         c_b: the exponent of η_b; that of η_a is −1 − c_b.

@@ -77,7 +77,7 @@ class Escape:
         c_b: the exponent of η_b.
         like: another one, for which that is predicted.
         wrong: what is predicted wrongly: "" for nothing, "root" for η_a η_b ‖x‖² without a root,
-            "target" for 1 in place of |y|.
+            "target" for 1 in place of `|y|`.
     """
 
     init: str
