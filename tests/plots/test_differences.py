@@ -101,6 +101,31 @@ def test_carried_rates_may_be_better_than_tuned_ones():
     assert band.get_x() + band.get_width() == pytest.approx(1.5)
 
 
+def early(ax):
+    """The ranges at small widths: (low, high, y)."""
+    bars = [line for line in ax.lines if to_hex(line.get_color()) == "#e7b26a"]
+    return [(*map(float, line.get_xdata()), float(line.get_ydata()[0])) for line in bars]
+
+
+def test_behind_a_claim_lies_the_range_at_small_widths_of_all_its_exponents():
+    small = [(-0.3, 0.1), (0.0, 0.7), (np.nan, np.nan)]
+    one = [dataclasses.replace(number(kind="exact", off=0.0), small=ends) for ends in small]
+    control = dataclasses.replace(number("b", "exact", 0.5, control=True), small=(-9.0, 9.0))
+    figure = differences([*one, number("b", "exact", 0.0), control])
+    (ax,) = figure.axes
+    assert early(ax) == [(-0.3, 0.7, 0.0)]  # Of the control none.
+    low, high = ax.get_xlim()
+    assert low < -0.3 < 0.7 < high
+    assert "small n, over all constants" in legend(figure)
+    assert (
+        max(line.get_zorder() for line in ax.lines if line.get_marker() not in ("None", None)) > 2
+    )
+
+
+def test_what_is_not_known_of_small_widths_is_not_drawn():
+    assert early(differences([number()]).axes[0]) == []
+
+
 def test_what_has_no_number_is_said():
     figure = differences([number(), number(off=np.nan), number("b", off=0.0, half=np.nan)])
     (ax,) = figure.axes
