@@ -264,13 +264,15 @@ def grown(tmp_path_factory):
     registry.write_text(text)
     rules = copy / "lora_theory/theory/rules.py"
     rules.write_text(rules.read_text() + "\n\n" + block("lora_theory/theory/rules.py"))
-    claims = copy / "lora_theory/theory/claims.py"
-    start = re.search(
-        r"^def _two_layer\(\).*?:\n(    \"\"\".*?\"\"\"\n)?", claims.read_text(), re.M | re.S
-    )
-    start = "def _two_layer() -> Iterator[Claim]:\n"
-    line = block("lora_theory/theory/claims.py: _two_layer")
-    claims.write_text(added(claims.read_text(), start, line))
+    claims = copy / "lora_theory/theory/claims/two_layer.py"
+    text = claims.read_text()
+    (start,) = re.findall(r"^def claims\(\).*?:\n    \"\"\".*?\"\"\"\n", text, re.M | re.S)
+    text = added(text, start, block("lora_theory/theory/claims/two_layer.py: claims"))
+    first = "from collections.abc import Iterator\n"
+    text = added(text, first, "")
+    text = text.replace(first, f"import dataclasses\n{first}")
+    last = "from lora_theory.theory.regions import lattice\n"
+    claims.write_text(added(text, last, "from lora_theory.theory.rules import TWO_LAYER_GD\n"))
     return copy
 
 
@@ -311,9 +313,10 @@ def test_a_new_rule_is_solved(grown, environment):
 def test_a_new_claim_is_measured_and_its_control_caught(grown, tmp_path, environment):
     done = run(
         grown, "-m", "experiments.claims", "only=[tanh-lazy-rows]", "widths=[32,128,512]",
-        "seeds.tanh=1000", "dpi=40", f"out={tmp_path}", environment=environment,
+        "seeds.tanh=1000", "constants.scales=[0.2]", "constants.ratios=[1,4]", "seeds.map=8",
+        "seeds.lattice=2", "dpi=40", f"out={tmp_path}", environment=environment,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
     (claim,) = json.loads((tmp_path / "results/claims/claims.json").read_text())["claims"]
     assert (claim["found"]["verdict"], claim["control"]["verdict"]) == ("holds", "fails")
 
@@ -326,9 +329,11 @@ def test_a_new_optimizer_is_known_to_the_claims(grown, environment):
         "from experiments.claims.experiment import ClaimsConfig\n"
         "from experiments.lab.command_line import load\n"
         "from lora_theory.terms import Setting\n"
-        "cfg = load('claims', ClaimsConfig, ['widths=[8,16,32]', 'seeds.layer=4'])\n"
+        "options = ['widths=[8,16,32]', 'seeds.layer=4', 'constants.ratios=[1]']\n"
+        "cfg = load('claims', ClaimsConfig, options)\n"
         "(group,) = settings.groups([Setting('layer', 'lion', 'A', -1, 0)])\n"
-        "table, = settings.tables(settings.measure(group, cfg))\n"
+        "sizes = settings.log2_sizes(group, cfg)\n"
+        "((table, *_),) = settings.tables(settings.measure(group, cfg), sizes)\n"
         "print(round(table.slope('dB', 1).value, 2))"
     )
     done = run(grown, "-c", probe, environment=environment)

@@ -30,9 +30,10 @@ PUBLIC = [
 ]
 FORBIDDEN = {
     "lora_theory/theory/rules.py": "import jax",
-    "lora_theory/theory/claims.py": "import lora_theory.train.coordinates",
+    "lora_theory/theory/claims/records.py": "import lora_theory.train.coordinates",
     "lora_theory/train/coordinates.py": "import lora_theory.theory.exponents",
     "lora_theory/exact/scalar_map.py": "import lora_theory.theory.regions",
+    "lora_theory/exact/layer_map.py": "import lora_theory.theory.claims.layer",
     "lora_theory/stats/slopes.py": "import lora_theory.store.files",
     "lora_theory/store/files.py": "import lora_theory.stats.slopes",
     "lora_theory/adapters/layer.py": "import lora_theory.models.toys",

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _COMPILING = 3.7
 _SIZE = 1e-8
 _COMPILING_WINDOW = 3.0
-# A run (a seed, width, pair of constants) of an exact model, by step; the same where rates are
-# asked for.
+# A run (a seed, width, pair of constants) of an exact model, by step; by what a run is dearer whose
+# rates are asked for.
 _RUN = {"map": 3e-6, "layer_map": 2e-5, "rank_map": 2e-4, "two_layer_limit": 2e-4}
-_ASKED = 60.0
+_ASKED = 8.0
 # A symmetry; a point, seed and pair of constants of a phase diagram; a curve; a run of a reduction.
 _SYMMETRY = 0.65
-_POINT = 2e-5
+_POINT = {"map": 3e-5, "layer_map": 1.6e-4, "two_layer_limit": 2e-3}
 _CURVE = 0.005
 _ESCAPE = 2.0
 _REDUCTION = 2e-4
@@ -36,7 +36,7 @@ def core_seconds(piece: Piece, cfg: "ClaimsConfig") -> float:
     if isinstance(piece, Window):
         return _of_window(piece, cfg)
     if isinstance(piece, Diagram):
-        return _POINT * len(piece.points) * len(cfg.seeds["lattice"]) * constants
+        return _POINT[piece.model] * len(piece.points) * len(cfg.seeds["lattice"]) * constants
     if isinstance(piece, Approach):
         return _CURVE
     if isinstance(piece, Escapes):
@@ -64,9 +64,10 @@ def _of_window(piece: Window, cfg: "ClaimsConfig") -> float:
 
 def _of_exact(piece: Group, cfg: "ClaimsConfig") -> float:
     setting = piece.settings[0]
-    ranks = len(cfg.ranks) if piece.model == "rank_map" else 1
-    decide = len(exact.decisive(setting, cfg)) * len(cfg.seeds[piece.model])
-    on_the_way = len(exact.way(setting, cfg)) * cfg.way_seeds
+    ranks = len(exact.ranks(setting, cfg)) if piece.model == "rank_map" else 1
+    seeds = len(cfg.seeds[piece.model])
+    decide = len(exact.decisive(setting, cfg)) * seeds
+    on_the_way = len(exact.way(setting, cfg)) * min(seeds, cfg.way_seeds)
     runs = (decide + on_the_way) * ranks * len(cfg.constants.pairs) * len(piece.settings)
     times = _ASKED if setting.asked else exact.STEPS[piece.model]
     return _RUN[piece.model] * runs * times

@@ -52,6 +52,10 @@ def check_measured(
         for name in ("slopes", "product", "y"):
             runs = (len(cfg.constants.pairs), len(cfg.seeds["map"]))
             _check_shape(arrays, name, runs, "float64")
+        if not ((arrays["product"] > 0) & np.isfinite(arrays["product"])).all():
+            raise ValueError("product: must be positive and finite")
+        if not (np.isfinite(arrays["y"]) & (arrays["y"] != 0)).all():
+            raise ValueError("y: must be finite and not 0")
     elif isinstance(piece, Symmetries | Reduction):
         count = len(piece.cases) if isinstance(piece, Symmetries) else 1
         _check_shape(arrays, "gaps", (count,), "float64")

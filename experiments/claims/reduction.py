@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments import registry
-from experiments.claims import exact, vectors
-from lora_theory.exact import layer_map, scalar_map, two_layer_limit
+from experiments.claims import vectors
+from experiments.lab.schema import ConfigError
+from lora_theory.exact import layer_map, scalar_map
 from lora_theory.exact.signed_log import SignedLog
 from lora_theory.terms import Setting
 from lora_theory.theory.claims import Limit, Reduction
@@ -35,7 +36,7 @@ def gap(case: Reduction, cfg: "ClaimsConfig") -> float:
     import jax
 
     from lora_theory.keys import seed_key
-    from lora_theory.train.coordinates import Variant, coordinate_checks
+    from lora_theory.train.coordinates import EpsilonError, Variant, coordinate_checks
 
     options = {**registry.PROBES[case.model].task_options, "n_train": case.samples}
     setup: Any = vectors.setup(case.model, options)
@@ -49,14 +50,17 @@ def gap(case: Reduction, cfg: "ClaimsConfig") -> float:
     ]
     worst = 0.0
     for init in case.inits:
-        tables = coordinate_checks(
-            setup,
-            registry.optimizer(case.update, cfg.adam_eps),
-            [Variant(vectors.rates(*one), vectors.start(init)) for one in at],
-            WIDTHS,
-            seeds=seeds,
-            steps=STEPS,
-        )
+        try:
+            tables = coordinate_checks(
+                setup,
+                registry.optimizer(case.update, cfg.adam_eps),
+                [Variant(vectors.rates(*one), vectors.start(init)) for one in at],
+                WIDTHS,
+                seeds=seeds,
+                steps=STEPS,
+            )
+        except EpsilonError as error:
+            raise ConfigError("adam_eps", f"{error} ({case.model}, {init})", cfg.adam_eps) from None
         for w, width in enumerate(WIDTHS):
             eta = np.array([vectors.rates(*one)(width) for one in at]).T
             for s, seed in enumerate(seeds):

@@ -17,6 +17,7 @@ from experiments.claims.judge import (
     Judgement,
     Record,
     Row,
+    Way,
     badness,
     bounds,
     caught,
@@ -212,6 +213,9 @@ def _check_judgement(judgement: Judgement, claim: Claim, cfg: "ClaimsConfig") ->
         texts += [row.found, row.where]
         if row.setting is not None:
             _check_row(f"{claim.id}: {row.quantity}", row)
+    for way in judgement.ways:
+        texts.append(way.where)
+        _check_way(f"{claim.id}: {way.quantity}", way, cfg)
     if not all(text.isprintable() for text in texts):
         raise ValueError(f"{claim.id}: signs that can not be printed")
     _check_given(f"{claim.id}: found", judgement.found, combined(judgement.found.rows))
@@ -254,6 +258,14 @@ def _check_row(name: str, row: Row) -> None:
     shown = badness(slope, predicted, row.margin, row.confidence)
     if not np.isclose(row.badness, shown, _ROUNDING, 0):
         raise ValueError(f"{name}: is not {row.badness:g} margins off")
+
+
+def _check_way(name: str, way: Way, cfg: "ClaimsConfig") -> None:
+    low, high = way.low, way.high
+    if (low is None) != (high is None) or (low is not None and high is not None and low > high):
+        raise ValueError(f"{name}: a range on the way from {low} to {high}")
+    if way.from_log2_width is not None and way.from_log2_width not in cfg.way_log2_widths:
+        raise ValueError(f"{name}: on the way from 2^{way.from_log2_width:g}")
 
 
 def _check_point(name: str, point: DrawnPoint) -> None:

@@ -15,7 +15,7 @@ from experiments.claims import exact, landscapes, reduction, vectors
 from experiments.claims.landscapes import Window
 from experiments.lab.schema import ConfigError
 from lora_theory.exact import phases
-from lora_theory.exact.escape import escape_slopes, escape_steps
+from lora_theory.exact.escape import escape_slopes, escape_steps, widest
 from lora_theory.stats.tables import Table
 from lora_theory.terms import Class, Setting, Verdict
 from lora_theory.theory.claims import Limit, Reduction, Symmetry
@@ -238,6 +238,9 @@ def _measure_escape(escape: Escapes, cfg: "ClaimsConfig") -> dict[str, np.ndarra
     """(C, S) steps for each unit of ln n, and what of each seed they depend on."""
     k_a, k_b = np.array(cfg.constants.pairs).T
     log2_widths, c_b = np.asarray(cfg.exact_log2_widths), float(escape.c_b)
+    if log2_widths.max() > widest(c_b):
+        wanted = f"must be at most {widest(c_b):g} for runs that leave their saddle"
+        raise ConfigError("exact_log2_widths", wanted, cfg.exact_log2_widths[-1])
     init: Any = escape.init
     options = {"k_a": k_a, "k_b": k_b, "init": init, "stream": repr(escape)}
     found = escape_steps(log2_widths, cfg.seeds["map"], c_b, **options)

@@ -33,6 +33,15 @@ class Escape(NamedTuple):
     y: np.ndarray
 
 
+def widest(c_b: float) -> float:
+    """log2 of the largest n at which n^(−|c_b|/2) is kept without loss of digits.
+
+    >>> widest(-0.5)
+    3840.0
+    """
+    return 2 * -_SMALLEST / abs(c_b)
+
+
 def escape_steps(
     log2_widths: np.ndarray,
     seeds: Sequence[int],
@@ -80,8 +89,8 @@ def escape_steps(
         raise arguments.refusal("c_b", f"{'below' if init == 'A' else 'above'} 0", c_b)
     level, most = arguments.positive("level", level), arguments.integer("most", most)
     small = -abs(c_b) / 2 * log2_widths
-    if small.min() < _SMALLEST:
-        wanted = f"at most {2 * -_SMALLEST / abs(c_b):g} at c_b = {c_b:g}"
+    if log2_widths.max() > widest(c_b):
+        wanted = f"at most {widest(c_b):g} at c_b = {c_b:g}"
         raise arguments.refusal("log2_widths", wanted, float(log2_widths.max()))
     # At n = 1, where rates are their constants and ‖x‖² is ‖x‖²/n; the widths are a last axis.
     runs = random_runs(

@@ -182,7 +182,7 @@ TINY += "line: [-2, 0]}"
 @pytest.fixture(scope="module")
 def tiny():
     options = ["only=[edge-adam-init2]", f"landscapes={{feature_layer: {TINY}}}"]
-    options += ["seeds.lattice=2", "lattice_steps=26", "map_log2_widths=[1000,1500,2000]"]
+    options += ["seeds.lattice=2", "seeds.map=4", "lattice_steps=26", "constants.ratios=[1]"]
     return load("claims", ClaimsConfig, [*options, "decide.resamples=20"])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import typing
 
 import numpy as np
 import pytest
@@ -11,16 +12,26 @@ from experiments import registry
 from experiments.claims import experiment, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Diagram, Group, Symmetries
+from experiments.claims.settings import (
+    APPROACH_WIDTHS,
+    Approach,
+    Diagram,
+    Escapes,
+    Group,
+    Symmetries,
+)
 from experiments.lab import origin
 from experiments.lab.command_line import load
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
 from lora_theory.store.files import ResultsError
+from lora_theory.theory.claims import Reduction
 from lora_theory.theory.regions import lattice
 
-ONE = ["only=[boundary-gd]", "lattice_steps=26", "map_log2_widths=[1000,1500,2000]"]
+# Of whatever has rows of its own: exponents, classes and escapes; and of other models, with ways.
+ONE = ["only=[prop1-init1,boundary-gd,escape]", "lattice_steps=26", "constants.ratios=[1,4]"]
+ONE += ["seeds.map=20", "seeds.lattice=2", "way_seeds=2", "way_log2_widths=[7,11,17]"]
 
 
 def config(*overrides):
@@ -43,7 +54,7 @@ CONFIG = config("replot=true")
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """One claim of the scalar map, measured and judged."""
+    """Three claims of the scalar map, measured and judged."""
     folder = tmp_path_factory.mktemp("claims")
     with pytest.MonkeyPatch.context() as patch:
         small(patch)
@@ -111,8 +122,10 @@ def edited(record, place, value):
     record[last] = value(record[last]) if callable(value) else value
 
 
-FOUND, CONTROL = ("claims", 0, "found"), ("claims", 0, "control")
-ROW = (*FOUND, "rows", 0)
+FOUND, CONTROL = ("claims", 1, "found"), ("claims", 1, "control")
+ROW, WAY = (*FOUND, "rows", 0), ("claims", 1, "ways", 0)
+# Of prop1-init1 (an exponent and classes) and of escape.
+FIRST, ESCAPE = ("claims", 0, "control"), ("claims", 2, "found", "rows", 1)
 POINT, UNSTABLE = ("phases", 1, "points", 7), ("phases", 1, "points", 13)
 CONTRADICTIONS = {
     "a verdict": ((*FOUND, "verdict"), "fails", "found: fails, where its rows give holds"),
@@ -127,6 +140,21 @@ CONTRADICTIONS = {
     "how far off": ((*ROW, "badness"), 0.5, "f: is not 0.5 margins off"),
     "a bias": ((*ROW, "bias"), -0.5, "f: a bias of -0.5"),
     "a large bias": ((*ROW, "bias"), 0.5, "f: holds, where its numbers give undecided"),
+    "a class": (("claims", 0, "found", "verdict"), "undecided", "where its rows give holds"),
+    "a pair at which a control holds": (
+        (*FIRST, "rows", -1, "verdict"),
+        "holds",
+        "control: fails, where its rows give holds",
+    ),
+    "an escape": ((*ESCAPE, "measured"), 1.5, "escape: holds, where its numbers give fails"),
+    "a range that ends before it starts": (
+        (*WAY, "low"),
+        1e3,
+        "f: a range on the way from 1000.0 to",
+    ),
+    "half a range": ((*WAY, "high"), None, "f: a range on the way from"),
+    "a width that is not on the way": ((*WAY, "from_log2_width"), 8.0, "f: on the way from 2^8"),
+    "where it is not": ((*WAY, "where"), "\x1b[2J", "signs that can not be printed"),
     "seeds": ((*ROW, "seeds"), 1, "f: holds, of 1 seeds"),
     "many seeds": ((*ROW, "seeds"), 10**400, "f: holds, of 1000"),
     "a point": ((*POINT, "agrees"), False, "measured, agrees: False"),
@@ -160,10 +188,18 @@ def test_a_report_that_contradicts_itself_is_refused_in_words_and_left(kind, fol
 
 
 OTHERS = {
-    "no claims": (("claims",), [], "claims: [], not ['boundary-gd']"),
-    "another id": (("claims", 0, "id"), "other", "claims: ['other'], not"),
+    "no claims": (("claims",), [], "claims: [], not ['prop1-init1', 'boundary-gd', 'escape']"),
+    "another id": (("claims", 0, "id"), "other", "claims: ['other', 'boundary-gd', 'escape'], not"),
     "another record": (("claims", 0, "recorded"), "fails", "recorded: 'fails', not 'holds'"),
-    "no rows": ((*FOUND, "rows"), [], "found: rows: 0, not 23"),
+    "no rows": ((*FOUND, "rows"), [], "found: rows: 0, not 174"),
+    "other constants": ((*ROW, "constants"), [0.02, 0.03], "found: ("),
+    "no constants": ((*ESCAPE, "constants"), None, "escape: found: ("),
+    "another escape": ((*ESCAPE, "setting"), "map, gd, Init[1]", "escape: found: ("),
+    "no ways": ((*WAY[:-1],), [], "boundary-gd: ways: [], not ["),
+    "a way less": ((*WAY[:-1],), lambda v: v[1:], "boundary-gd: ways: ["),
+    "another way": ((*WAY, "quantity"), "Z_A", "boundary-gd: ways: ["),
+    "a way of another step": ((*WAY, "t"), 9, "boundary-gd: ways: ["),
+    "a way of another prediction": ((*WAY, "predicted"), "9", "boundary-gd: ways: ["),
     "a row less": ((*CONTROL, "rows"), lambda v: v[1:], "control: rows"),
     "another exponent": ((*ROW, "predicted"), "1/0", "found: ("),
     "another quantity": ((*ROW, "quantity"), None, "found: ("),
@@ -246,18 +282,18 @@ def test_a_model_that_is_added_to_the_registry_leaves_older_reports_theirs(
     assert counted == []
 
 
-def test_seeds_and_rates_are_recorded_for_the_models_of_the_chosen_claims_alone():
+def test_seeds_are_recorded_for_the_models_of_the_chosen_claims_alone():
     cfg = load("claims", ClaimsConfig, ["only=[two-layer-lazy-rows]"])
     recorded = Claims().science(cfg)
-    assert set(recorded["seeds"]) == {"map", "lattice", "two_layer"}
-    assert set(recorded["rates"]) == {"two_layer"}
+    assert set(recorded["seeds"]) == {"map", "lattice", "two_layer_limit"}
+    assert recorded["constants"] == {"scales": [0.02, 0.2, 2], "ratios": [0.0625, 1, 16]}
     assert recorded["margin"] == 0.1
 
 
 def pieces_of(cfg):
     """A piece of each kind, and what it might have measured."""
     (part,) = Claims().plan(cfg)
-    found = {}
+    pairs, seeds, found = len(cfg.constants.pairs), cfg.seeds["map"], {}
     for piece in part.pieces.values():
         if isinstance(piece, Window):
             at = cfg.landscapes[piece.family.model]
@@ -265,13 +301,22 @@ def pieces_of(cfg):
             arrays = {"start": (), "plane": (a, b), "line": (line,)}
             arrays = {n: np.ones((len(at.seeds), *s), "f4") for n, s in arrays.items()}
         elif isinstance(piece, Diagram):
-            arrays = {n: np.zeros(len(piece.points), int) for n in ("verdict", "from_t")}
+            arrays = {n: np.zeros((pairs, len(piece.points)), int) for n in ("verdict", "from_t")}
         elif isinstance(piece, Symmetries):
             arrays = {"gaps": np.zeros(len(piece.cases))}
+        elif isinstance(piece, Reduction):
+            arrays = {"gaps": np.zeros(1)}
+        elif isinstance(piece, Escapes):
+            arrays = dict.fromkeys(("slopes", "product", "y"), np.ones((pairs, len(seeds))))
+        elif isinstance(piece, Approach):
+            shape = (1, 1, len(APPROACH_WIDTHS), len(seeds), 8)
+            arrays = dict.fromkeys(["f", "Z_A", "delta2"], np.zeros(shape))
         elif piece.__class__ is Group and piece.model == "map":
-            shape = (len(piece.settings), 3, len(cfg.seeds["map"]), 3)
-            widths = {"log2_widths": np.array([1000.0, 1500, 2000]), "steps": np.arange(1, 4)}
-            arrays = widths | dict.fromkeys(["f", "Z_A", "delta1"], np.zeros(shape))
+            shape = (len(piece.settings), pairs, 3, len(seeds), 8)
+            way = (len(piece.settings), pairs, len(cfg.way_log2_widths) - 1, 8)
+            names = ("f", "B", "Z_A", "delta1", "delta2", "delta3")
+            arrays = dict.fromkeys(names, np.zeros(shape))
+            arrays |= dict.fromkeys([f"way {name}" for name in names], np.zeros(way))
         else:
             continue
         found[type(piece).__name__] = (part, piece, arrays)
@@ -289,22 +334,48 @@ WRONG_PIECES = [
     ("Diagram", {"from_t": lambda v: v[1:]}, "from_t: must be int64"),
     ("Symmetries", {"gaps": lambda v: v - 1}, "gaps: negative"),
     ("Symmetries", {"gaps": lambda v: v[:-1]}, "gaps: must be float64"),
-    ("Group", {"f": None}, "f: missing at t = 1"),
+    ("Reduction", {"gaps": lambda v: v - 1}, "gaps: negative"),
+    ("Reduction", {"gaps": lambda v: v * np.nan}, "gaps: negative"),
+    ("Reduction", {"gaps": lambda v: v[:0]}, "gaps: must be float64 of shape"),
+    ("Escapes", {"slopes": None}, "slopes: missing"),
+    ("Escapes", {"y": lambda v: v[1:]}, "y: must be float64 of shape"),
+    ("Escapes", {"slopes": lambda v: v.astype(int)}, "slopes: must be float64"),
+    ("Escapes", {"product": lambda v: -v}, "product: must be positive"),
+    ("Escapes", {"product": lambda v: v * np.nan}, "product: must be positive"),
+    ("Escapes", {"y": lambda v: v * np.inf}, "y: must be finite and not 0"),
+    ("Escapes", {"y": lambda v: v * 0}, "y: must be finite and not 0"),
+    ("Approach", {"f": None}, "f: missing at t = "),
+    ("Approach", {"f": lambda v: v[:, :, 1:]}, "f: must be float64"),
+    ("Group", {"f": None}, "f: missing at t = "),
     ("Group", {"f": lambda v: v.astype("f2")}, "f: must be float64"),
     ("Group", {"f": lambda v: v[:, 1:]}, "f: must be float64"),
-    ("Group", {"steps": lambda v: v + 9}, "missing at t"),
-    ("Group", {"steps": lambda v: v * 1.0}, "steps: must be one row of integers"),
-    ("Group", {"log2_widths": lambda v: v[::-1]}, "log2_widths: not those of the config"),
-    ("Group", {"log2_widths": lambda v: v[None]}, "log2_widths: must be float64"),
+    ("Group", {"f": lambda v: v[1:]}, "f: must be float64"),
+    ("Group", {"f": lambda v: v[0]}, "f: missing at t = "),
+    ("Group", {"f": lambda v: v[..., :0]}, "f: missing at t = "),
+    ("Group", {"B": lambda v: v[..., 1:]}, "B: must be float64"),
+    ("Group", {"way f": None}, "way f: missing"),
+    ("Group", {"way f": lambda v: v[:, :, 1:]}, "way f: must be float64"),
+    ("Group", {"way f": lambda v: v[..., 1:]}, "way f: must be float64"),
+    ("Group", {"way f": lambda v: v.astype("f4")}, "way f: must be float64"),
 ]
 
 
 @pytest.fixture(scope="module")
 def kinds():
-    cfg = load("claims", ClaimsConfig, ["map_log2_widths=[1000,1500,2000]"])
+    cfg = load("claims", ClaimsConfig, ["seeds.map=3"])
     found = pieces_of(cfg)
-    assert found.keys() == {"Window", "Diagram", "Symmetries", "Group"}
+    assert set(found) == {kind.__name__ for kind in typing.get_args(settings.Piece)}
     return cfg, found
+
+
+def test_what_a_piece_measures_is_taken(kinds):
+    """Control: of these pieces, and what is truly measured of some."""
+    cfg, found = kinds
+    for part, piece, arrays in found.values():
+        Claims().check(part, arrays, cfg, piece)
+    for kind in ("Escapes", "Approach"):
+        part, piece, _ = found[kind]
+        Claims().check(part, settings.measure(piece, cfg), cfg, piece)
 
 
 @pytest.mark.parametrize(("kind", "changes", "said"), WRONG_PIECES)
@@ -339,10 +410,10 @@ def test_a_change_of_the_lattice_changes_the_pieces_of_the_diagrams(monkeypatch)
     [
         ("seeds=3", r"seeds: must be a group of keys \(got 3\)"),
         ("~seeds.map", "seeds.map: must be given"),
-        ("~rates.layer", "rates.layer: must be given"),
+        ("~seeds.rank_map", "seeds.rank_map: must be given"),
         ("+seeds.layre=3", "seeds.layre: unknown key; did you mean layer"),
     ],
 )
-def test_seeds_and_rates_are_given_for_what_is_probed_and_nothing_else(override, said):
+def test_seeds_are_given_for_what_is_measured_and_nothing_else(override, said):
     with pytest.raises(ConfigError, match=f"^{said}"):
         config(override)

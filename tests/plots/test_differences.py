@@ -14,7 +14,7 @@ from lora_theory.plots.differences import PANELS, _tick, differences
 from lora_theory.plots.exponents import OUTCOMES
 from lora_theory.plots.records import DrawnExponent
 
-MARGINS = {"map": 0.02, "vectors": 0.1, "landscapes": 0.25, "carried": 1.5}
+MARGINS = {"exact": 0.02, "ranks": 0.05, "vectors": 0.1, "landscapes": 0.25, "carried": 1.5}
 
 
 def number(claim="a", kind="vectors", off=-0.05, half=0.01, verdict="holds", control=False):
@@ -36,9 +36,9 @@ def lines(ax):
 
 def test_a_panel_a_kind_and_a_row_a_claim():
     numbers = [number(claim, kind) for kind in MARGINS for claim in ("one", "two")]
-    figure = differences([*numbers, number("one", "map", 0.5, control=True)])
+    figure = differences([*numbers, number("one", "exact", 0.5, control=True)])
     rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in figure.axes]
-    assert rows == [["one", "two"]] * 4
+    assert rows == [["one", "two"]] * 5
     titles = [ax.get_title() for ax in figure.axes]
     for kind, margin in MARGINS.items():
         (title,) = (title for title in titles if title.startswith(PANELS[kind][0]))
@@ -145,8 +145,8 @@ def test_ticks_do_not_lie_on_one_another(kind):
 
 @pytest.mark.parametrize(("margin", "off"), [(1e-6, 2.0), (0.02, 1e7), (1e-9, 1e9), (0.1, 10.5)])
 def test_ticks_have_room_whatever_the_margin_and_the_deviation(margin, off):
-    odd = DrawnExponent("two-layer-coordinates", "map", off, off, off, margin, "fails")
-    figure = differences([odd, *(number("b", kind) for kind in MARGINS if kind != "map")])
+    odd = DrawnExponent("two-layer-coordinates", "exact", off, off, off, margin, "fails")
+    figure = differences([odd, *(number("b", kind) for kind in MARGINS if kind != "exact")])
     assert colliding(figure) == []
     shown = [float(t) for t in figure.axes[0].get_xticks()]
     assert len(shown) >= 3
