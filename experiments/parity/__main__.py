@@ -31,10 +31,13 @@ def main() -> int:
     fine = all(row.as_wanted for row in rows)
     if asked:
         return 0 if same(official) and fine else 1
+    if not fine:
+        print("nothing is stored, since something disagrees")
+        return 1
     stored.save(official)
     figure = save(report.picture(rows, official.versions), stored.FILE.with_suffix(""), dpi=200)
     print("files:", ", ".join(path.name for path in (stored.FILE, *figure)))
-    return 0 if fine else 1
+    return 0
 
 
 def same(official: stored.Official) -> bool:

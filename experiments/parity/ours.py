@@ -17,7 +17,7 @@ from lora_theory.adapters.lora_plus import lora_plus
 from lora_theory.models.transformer import Transformer
 from lora_theory.train.finetune import cross_entropy
 
-# A row names a leaf of the model as PyTorch does.
+# The end of a name here, and in PyTorch.
 _NAMES = {
     "kernel": "weight",
     "scale": "weight",
@@ -79,6 +79,9 @@ def optimizer(told: Told) -> optax.GradientTransformationExtraArgs:
     def falling(rate: Any) -> Any:
         return lambda step: rate * (1 - told.fall * step / setting.STEPS)
 
+    groups = None
+    if told.exempt is not None:
+        groups = {"no_decay": ParamGroup(weight_decay=told.exempt)}
     adam = {"b1": told.beta1, "b2": told.beta2, "eps": told.epsilon}
     return lora_plus(
         falling(told.rate),
@@ -86,7 +89,7 @@ def optimizer(told: Told) -> optax.GradientTransformationExtraArgs:
         eta_embedding=falling(told.embedding),
         base=functools.partial(optax.adamw, **adam, weight_decay=told.decay),
         labels="official",
-        groups={"no_decay": ParamGroup(weight_decay=told.exempt)},
+        groups=groups,
     )
 
 
@@ -99,7 +102,7 @@ def train(told: Told, *, double: bool = True) -> Run:
 
 @jax.jit
 def _train(told: Told, tokens: Any, answers: Any) -> Any:
-    """Compiled once for all that an optimizer may be told."""
+    """Compiled once for all numbers that an optimizer may be told."""
     model = network()
     tx, start = nnx.Optimizer(model, optimizer(told), wrt=_TRAINED), _trained(model)
 

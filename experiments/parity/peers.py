@@ -111,8 +111,8 @@ def optimizer(model: nn.Module, told: Told, *, official: bool = True) -> torch.o
     """
     same: dict[str, Any] = {"betas": (told.beta1, told.beta2), "eps": told.epsilon}
     if official:
-        if told.exempt:
-            raise ValueError(f"exempt: must be 0 in the official optimizer (got {told.exempt})")
+        if told.exempt is not None:
+            raise ValueError(f"exempt: must be None in the official optimizer (got {told.exempt})")
         return create_loraplus_optimizer(
             model,
             torch.optim.AdamW,

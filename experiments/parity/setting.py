@@ -22,7 +22,7 @@ class Told(NamedTuple):
         ratio: λ = η_B / η_A.
         embedding: the rate of the adapters of embeddings.
         decay: weight decay.
-        exempt: the weight decay of biases and LayerNorms.
+        exempt: the weight decay of biases and LayerNorms, where they are not left without.
         fall: the share of every rate that is lost until the end, linearly.
         beta1, beta2, epsilon: β₁, β₂ and ε of Adam.
     """
@@ -31,7 +31,7 @@ class Told(NamedTuple):
     ratio: float = 16.0
     embedding: float = 1e-6
     decay: float = 0.1
-    exempt: float = 0.0
+    exempt: float | None = None
     fall: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999

@@ -2,6 +2,7 @@
 
 import doctest
 import functools
+import re
 import sys
 import types
 from pathlib import Path
@@ -182,6 +183,8 @@ def test_what_is_stored_is_what_was_measured(pytorch, monkeypatch, tmp_path, cap
     said = capsys.readouterr().out
     assert said.count("| agrees |") == 2 * len(setting.RUNS)
     assert said.count("told apart, as it should be") == 2 * len(setting.CONTROLS)
+    (rounded,) = set(re.findall(r"In float32 losses are (\S+)", said))
+    assert 10 * setting.TOLERANCE < float(rounded) < 0.5  # As the page says.
 
 
 @pytest.mark.slow
@@ -191,9 +194,11 @@ def test_a_pytorch_that_does_something_else_is_found(pytorch, monkeypatch, capsy
     pytorch.groups = lambda name: right(name)[:-1]
     assert run(monkeypatch, "check") == 1
     pytorch.groups = right
-    train = pytorch.train
+    train, before = pytorch.train, FILE.read_bytes()
     pytorch.train = lambda told: train(told)._replace(losses=1.0001 * train(told).losses)
     assert run(monkeypatch, "check") == 1
+    assert run(monkeypatch) == 1
+    assert FILE.read_bytes() == before
     assert "**differs**" in capsys.readouterr().out
 
 
