@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments import registry
-from experiments.claims import vectors
+from experiments.claims import exact, vectors
 from experiments.lab.schema import ConfigError
-from lora_theory.exact import layer_map, scalar_map
+from lora_theory.exact import layer_map, scalar_map, two_layer_limit
 from lora_theory.exact.signed_log import SignedLog
 from lora_theory.terms import Setting
 from lora_theory.theory.claims import Limit, Reduction
@@ -66,10 +66,10 @@ def gap(case: Reduction, cfg: "ClaimsConfig") -> float:
             for s, seed in enumerate(seeds):
                 with jax.enable_x64(True):
                     drawn = jax.device_get(setup(width, seed_key(seed)))
-                exact = _exact(case, drawn, vectors.start(init)(width), eta, STEPS)
-                names = exact.keys() & tables[0].logs.keys()
+                solved = _exact(case, drawn, vectors.start(init)(width), eta, STEPS)
+                names = solved.keys() & tables[0].logs.keys()
                 trained = {n: np.stack([table.logs[n][w, s] for table in tables]) for n in names}
-                worst = max(worst, *_gaps(exact, trained))
+                worst = max(worst, *_gaps(solved, trained))
     return worst
 
 
@@ -117,11 +117,11 @@ def _exact(
     return layer_map.logs(layer_map.trajectory(begin, steps, update=update))
 
 
-def _gaps(exact: Mapping[str, np.ndarray], trained: Mapping[str, np.ndarray]) -> Iterator[float]:
+def _gaps(solved: Mapping[str, np.ndarray], trained: Mapping[str, np.ndarray]) -> Iterator[float]:
     """Of each size; what rounding hides in vectors is left out."""
     for name, log in trained.items():
         hidden = np.isnan(log)
-        logs = np.where(hidden, 0, log), np.where(hidden, 0, exact[name])
+        logs = np.where(hidden, 0, log), np.where(hidden, 0, solved[name])
         largest = np.maximum(*logs)
         if name.startswith("delta"):
             largest = np.maximum(largest, trained["Z_B" if name.endswith("_Z_B") else "f"])
