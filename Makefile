@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 READY := $(VENV)/.ready
+LOCKED := experiments cluster cuda13 tpu notebooks dev
 PIP := $(RUN) pip install --quiet --disable-pip-version-check
 
 ifneq ($(filter-out cuda13 tpu,$(ACCEL)),)
@@ -28,7 +29,7 @@ WHO = -c 'import sys; print(sys.base_prefix, *sys.version_info[:3]); sys.exit(sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 optimum claims width width-quick width-all transformer test test-slow check docs bench notebooks rendered lock clean FORCE
+.PHONY: help setup fig2 optimum claims width width-quick width-all transformer parity test test-slow check docs bench notebooks rendered lock clean FORCE
 
 help: ## List the targets, with minutes of two x86-64 cores
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -77,6 +78,10 @@ width-all: $(READY) ## The same with all seeds, inits and ranks (135 minutes): r
 transformer: $(READY) ## LoRA+ on a small transformer, over rates and ratios (6 minutes): results/transformer, figures/transformer.*
 	$(RUN) experiments.transformer
 
+parity: $(READY) ## The same training with PEFT on PyTorch, which this installs (1 minute): figures/parity.*
+	$(PIP) -c constraints.txt -e '.[experiments,peers]'
+	JAX_PLATFORMS=cpu $(RUN) experiments.parity
+
 test: check ## All of `check`, tests and doctests (6 minutes)
 	$(RUN) pytest -n auto --dist worksteal
 
@@ -106,9 +111,10 @@ notebooks: $(READY) ## Open the notebooks
 rendered: $(READY) ## The notebooks with their outputs, for the web: docs/notebooks (1 minute)
 	JAX_PLATFORMS=cpu $(RUN) notebooks.render
 
+# Of all extras but `peers`.
 lock: $(READY) ## Renew constraints.txt from pyproject.toml
 	$(PIP) uv
-	$(RUN) uv pip compile --universal --all-extras --no-header --no-annotate --upgrade --quiet \
+	$(RUN) uv pip compile --universal $(LOCKED:%=--extra %) --no-header --no-annotate --upgrade --quiet \
 	  --python-version 3.11 pyproject.toml -o constraints.txt
 
 clean: ## Remove .venv, caches, results and runs; figures stay

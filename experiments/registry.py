@@ -113,7 +113,7 @@ class Probe(NamedTuple):
     task: str = "sine"
     task_options: Mapping[str, Any] = {"n_train": 8, "n_test": 1}
     options: Mapping[str, Any] = {}
-    seeds: int = 200
+    seeds: int = 1500
 
 
 MODELS: dict[str, Model] = {

@@ -80,6 +80,8 @@ class Setting:
         c_n: exponent of the fixed n in both rates ("rank_map").
         samples: how many.
         inputs, outputs: of a layer that is not square, n^inputs to n^outputs ("layer_map").
+        near: whether targets are Θ(1), so that residuals may change their signs; those of
+            "layer_map" and "rank_map" are so far away otherwise that none does.
         asked: the rates are not given but follow: what moves Z_B by a constant that is asked for
             (k_a/k_b is their ratio); c_a and c_b then say nothing.
     """
@@ -96,6 +98,7 @@ class Setting:
     inputs: Fraction = Fraction(1)
     outputs: Fraction = Fraction(1)
     asked: bool = False
+    near: bool = False
 
     @property
     def base(self) -> str:
@@ -107,6 +110,7 @@ class Setting:
         extra = f", γ = {self.gamma}" if self.model == "rank_map" else ""
         extra += f", start {self.base}^{self.start}" if self.start else ""
         extra += f", {self.samples} samples" if self.samples > 1 else ""
+        extra += ", targets Θ(1)" if self.near else ""
         if (self.inputs, self.outputs) != (1, 1):
             extra += f", n^{self.inputs} to n^{self.outputs}"
         return f"{self.model}, {self.update}, {INIT_NAMES[self.init]}, {rates}{extra}"

@@ -143,6 +143,7 @@ COMMANDS = [
     "width",
     "width-all",
     "transformer",
+    "parity",
     "bench",
 ]
 

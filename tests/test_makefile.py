@@ -1,8 +1,10 @@
 """When `make setup` installs, and with which interpreter: by stand-ins that install nothing."""
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,15 @@ def test_an_accelerator_is_installed_once_stays_and_is_used(accel, platform, che
     (checkout.folder / "constraints.txt").write_text("")
     assert checkout.make("setup") == (AGAIN, 0, "")
     assert extras() == f"experiments,dev,{accel}]"
+
+
+def test_the_lock_is_of_all_extras_but_those_that_disagree_with_jax():
+    """PyTorch pins other versions of CUDA's libraries than JAX."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    (locked,) = re.findall(r"^LOCKED := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert set(locked.split()) == extras.keys() - {"peers"}
 
 
 def test_an_accelerator_that_there_is_no_extra_for_is_one_line(checkout):

@@ -7,7 +7,7 @@ from experiments.claims import exact, reduction
 from experiments.claims.landscapes import Window
 from experiments.claims.settings import Approach, Diagram, Escapes, Group, Piece, Symmetries
 from experiments.landscape import cost
-from lora_theory.theory.claims import Reduction
+from lora_theory.theory.claims import Limit, Reduction
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
@@ -27,6 +27,7 @@ _POINT = {"map": 3e-5, "layer_map": 1.6e-4, "two_layer_limit": 2e-3}
 _CURVE = 0.005
 _ESCAPE = 2.0
 _REDUCTION = 2e-4
+_LIMIT_RUN = 1e-3
 
 
 def core_seconds(piece: Piece, cfg: "ClaimsConfig") -> float:
@@ -42,6 +43,9 @@ def core_seconds(piece: Piece, cfg: "ClaimsConfig") -> float:
         return _ESCAPE
     if isinstance(piece, Symmetries):
         return _SYMMETRY * len(piece.cases)
+    if isinstance(piece, Limit):
+        compared = len(reduction.lazy_pairs(cfg)) * len(cfg.seeds["limit"])
+        return _COMPILING + _LIMIT_RUN * compared * max(piece.steps)
     if isinstance(piece, Reduction):
         runs = len(piece.inits) * len(piece.rates) * constants * reduction.SEEDS
         return (_COMPILING + _REDUCTION * runs) * len(reduction.WIDTHS)

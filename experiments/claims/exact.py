@@ -6,7 +6,7 @@ seen how far each crossover reaches.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -138,7 +138,8 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
         given |= _of_rank(setting, rank, given)
         if update == "gd":
             return _descent(setting, given)
-    given |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs), "target": _FAR}
+    given |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
+    given["target"] = 1.0 if setting.near else _FAR
     if setting.asked:
         return {"eta": _asked(setting, given)}
     begin = layer_map.random_starts(**given)
@@ -199,29 +200,47 @@ def _root(
     return np.where(np.abs(step) < _ROOT, near, np.nan)
 
 
-def _descent(setting: Setting, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Gradient descent of a layer of one sample, f = s vᵀZ_A with v = Bᵀw, from a one-sided init.
+def descent(
+    v: SignedLog,
+    z_a: SignedLog,
+    y: np.ndarray,
+    gram: SignedLog,
+    rates: Sequence[SignedLog],
+    row: SignedLog,
+    scale: float,
+    steps: int,
+) -> dict[str, np.ndarray]:
+    """log2 sizes of f and its contributions under gradient descent of a layer of one sample.
 
-    v' = v − η_B s ‖w‖² U Z_A and Z_A' = Z_A − η_A s ‖Z‖² U v stay on the line of the factor that is
-    random at the start. Along it b = s v and Z_A are eq. 2, with s² ‖w‖² η_B, ‖w‖² = 1/n, in place
-    of η_b; what is random starts at the length of r normal numbers.
+    f = s vᵀZ_A with v = Bᵀw. From a one-sided init v' = v − η_B s ‖w‖² U Z_A and
+    Z_A' = Z_A − η_A s ‖Z‖² U v stay on the line of the factor that is random. Along it b = s v and
+    Z_A are eq. 2, with s² ‖w‖² η_B in place of η_b.
+
+    Args:
+        v: (…, S, W) its length; 0 from Init[1].
+        z_a: (…, S, W, 1) the length of Z_A; 0 from Init[2].
+        y: the target.
+        gram: (…, S, W, 1, 1) ‖Z‖².
+        rates: η_A and η_B.
+        row: ‖w‖².
+        scale: s.
+        steps: T.
     """
-    scale, rank, log2_widths = given["multiplier"], given["rank"], given["log2_widths"]
+    eta_a, eta_b = rates
+    run = scalar_map.trajectory(v * scale, z_a, y, gram, eta_a, eta_b * row * scale**2, steps)
+    return scalar_map.logs(run)
+
+
+def _descent(setting: Setting, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """`descent` of random layers: what is random starts at the length of r normal numbers."""
     of_map = ("log2_widths", "seeds", "init", "c_a", "c_b", "k_a", "k_b", "stream")
     start = scalar_map.random_runs(**{name: given[name] for name in of_map})
     own = vectors.own_seeds(given["seeds"], f"lengths of {setting}")
-    normals = [np.random.default_rng(seed).normal(size=rank) for seed in own]
+    normals = [np.random.default_rng(seed).normal(size=given["rank"]) for seed in own]
     length = SignedLog.of(np.linalg.norm(normals, axis=-1)[:, None])
-    row = SignedLog.two_to(-log2_widths / 2)  # ‖w‖
     one = start.b + start.s[..., 0]  # The random factor, of one number.
     longer = length / (one * one) ** 0.5
-    run = scalar_map.trajectory(
-        start.b * longer * row * scale,
-        start.s * longer[..., None],
-        start.y,
-        start.gram,
-        start.eta_a,
-        start.eta_b * row * row * scale**2,
-        STEPS[setting.model],
-    )
-    return scalar_map.logs(run)
+    row = SignedLog.two_to(-given["log2_widths"])
+    v, z_a = start.b * longer * row**0.5, start.s * longer[..., None]
+    rates, scale = (start.eta_a, start.eta_b), given["multiplier"]
+    return descent(v, z_a, start.y, start.gram, rates, row, scale, STEPS[setting.model])

@@ -41,6 +41,7 @@ from lora_theory.theory.claims import (
     Claim,
     Escape,
     Exponents,
+    Limit,
     Moving,
     Phase,
     Reduction,
@@ -49,7 +50,7 @@ from lora_theory.theory.claims import (
 from lora_theory.theory.regions import lattice
 
 # Seeds of the scalar map and of the phase diagrams, which every report has.
-_OF_ALL = ("map", "lattice")
+_OF_ALL = ("map", "lattice", "limit")
 _LOG2_WIDTHS = Rule(
     "must be at least three ascending numbers from 1 to 1e6, the last at least twice the first",
     lambda v: (
@@ -116,12 +117,13 @@ class ClaimsConfig(schema.Common):
     way_log2_widths: tuple[float, ...] = science(_LOG2_WIDTHS)
     seeds: dict[str, schema.Seeds] = science(schema.seeds(2))
     way_seeds: int = science(integer(2, 10**5))
-    steps: int = science(integer(3, 100))
+    steps: int = science(integer(1, 100))
     lattice_steps: int = science(integer(26, 1000))
     adam_eps: float = science(positive())
     margin: float = science(positive())
     exact_margin: float = science(positive())
     rank_margin: float = science(positive())
+    limit_margin: float = science(positive())
     confidence: float = science(number(0.5, 0.9999))
     landscapes: dict[str, WindowConfig] = science()
     decide: DecideConfig
@@ -153,7 +155,7 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
             f"landscapes {window.family}, n = {window.width}": window
             for window in windows((c for c in cases if isinstance(c, Moving)), cfg)
         }
-        pieces |= {repr(case): case for case in cases if isinstance(case, Reduction)}
+        pieces |= {repr(case): case for case in cases if isinstance(case, Limit | Reduction)}
         escapes = [Escapes(case.init, case.c_b) for case in cases if isinstance(case, Escape)]
         pieces |= {repr(escape): escape for escape in escapes}
         pieces |= {repr(group): group for group in _longest_first(settings.groups(found), cfg)}
@@ -186,9 +188,11 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         cases = _cases(chosen(cfg))
         found = [case.setting for case in cases if isinstance(case, Exponents)]
         reduced = [case for case in cases if isinstance(case, Reduction)]
+        limits = [case for case in cases if isinstance(case, Limit)]
         families = [case.family for case in cases if isinstance(case, Moving)]
         trained = [s for s in found if s.model not in exact.MODELS]
         probed: list[Setting | Reduction] = [*trained, *reduced]
+        probed += [Setting("two_layer", "gd", "both") for _ in limits]
         updates = {s.update for s in probed} | {f.update for f in families}
         used = registry.used_by_probes({s.model for s in probed}, updates)
         if families:

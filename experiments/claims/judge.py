@@ -34,6 +34,7 @@ from lora_theory.theory.claims import (
     Escape,
     Exponents,
     Identity,
+    Limit,
     Moving,
     Phase,
     Placed,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
 
 Classes = Mapping[tuple[Fraction, Fraction], Class | None]
-NUMBERS = (Exponents, Escape, Collapsing, Placed, Carried)  # What is judged by intervals.
+NUMBERS = (Exponents, Escape, Limit, Collapsing, Placed, Carried)  # What is judged by intervals.
 _DIGITS = 6  # Of an exponent at most.
 _IDENTITY_SEEDS = 20
 _REDUCTION_GAP = 1e-8  # What rounding grows to in some steps that amplify it.
@@ -177,6 +178,7 @@ class Judge:
         self._tables: dict[Setting, list[Table]] = {}
         self._ways: dict[Setting, dict[str, np.ndarray]] = {}
         self._curves: dict[Approach, Table] = {}
+        self._limits: dict[Limit, Arrays] = {}
         self._escapes: dict[Escapes, Arrays] = {}
         self._gaps: dict[Symmetry | Reduction, float] = {}
         self._classes: dict[tuple[str, str, str], list[Classes]] = {}
@@ -193,6 +195,8 @@ class Judge:
                     self._ways[setting] = settings.ways(arrays, index)
             elif isinstance(piece, Approach):
                 self._curves[piece] = _tables(piece, arrays, settings.APPROACH_WIDTHS)[0][0]
+            elif isinstance(piece, Limit):
+                self._limits[piece] = arrays
             elif isinstance(piece, Escapes):
                 self._escapes[piece] = arrays
             elif isinstance(piece, Diagram):
@@ -248,6 +252,12 @@ class Judge:
         if isinstance(case, Escape):
             return [
                 [self._escape_row(case, i, count)] for i in range(len(self.cfg.constants.pairs))
+            ]
+        if isinstance(case, Limit):
+            lazy = enumerate(reduction.lazy_pairs(self.cfg))
+            return [
+                [self._limit_row(case, name, i, pair, count) for name in case.predicted]
+                for i, pair in lazy
             ]
         if isinstance(case, Phase):
             return [[row] for row in self._phase_rows(case)]
@@ -330,6 +340,19 @@ class Judge:
             )
         return found
 
+    def _limit_row(
+        self, case: Limit, name: str, index: int, pair: tuple[float, float], count: int
+    ) -> Row:
+        """Vectors less limit, of mean log2 sizes, at one pair of constants."""
+        trained, limit = self._limits[case][name][:, index]
+        kept = [logs[np.isfinite(logs)] for logs in (trained, limit)]
+        error = sum(float(logs.var(ddof=1)) / len(logs) for logs in kept) ** 0.5
+        slope = Slope(float(kept[0].mean() - kept[1].mean()), error, min(map(len, kept)))
+        decided = self.cfg.limit_margin, 1 - (1 - self.cfg.confidence) / count
+        row = _compared(slope, name, Fraction(0), pair, *decided)
+        where = f"{case}; {_constants(pair)}; n = {reduction.LIMIT_WIDTH}; {slope.seeds} seeds"
+        return dataclasses.replace(row, where=where, setting=str(case))
+
     def _moving_rows(self, case: Moving, count: int) -> list[Row]:
         """What landscapes say; `count` of such numbers share the confidence."""
         confidence = 1 - (1 - self.cfg.confidence) / count
@@ -388,7 +411,7 @@ class Judge:
             f"largest relative difference of any size {gap:.1e} measured, at most "
             f"{_REDUCTION_GAP:g} predicted",
             f"{case.model}, {case.update}, {inits}; {len(case.rates)} rates, all constants; "
-            f"n = {widths}; t = 1 to {self.cfg.steps}; {reduction.SEEDS} seeds",
+            f"n = {widths}; t = 1 to {reduction.STEPS}; {reduction.SEEDS} seeds",
             gap / _REDUCTION_GAP,
         )
 
@@ -430,13 +453,16 @@ class Judge:
 
 def shared(cases: Sequence[Case], cfg: "ClaimsConfig") -> int:
     """How many numbers share the confidence (Bonferroni): an exponent counts at all constants."""
-    constants = len(cfg.constants.pairs)
-    counts = (
-        len(case.predicted) * (constants if isinstance(case, Exponents | Escape) else 1)
-        for case in cases
-        if isinstance(case, NUMBERS)
-    )
+    counts = (len(case.predicted) * pairs(case, cfg) for case in cases if isinstance(case, NUMBERS))
     return max(sum(counts), 1)
+
+
+def pairs(case: Case, cfg: "ClaimsConfig") -> int:
+    """At how many pairs of constants a case is judged, each by itself."""
+    if isinstance(case, Limit):
+        return len(reduction.lazy_pairs(cfg))
+    judged_at_all = isinstance(case, Exponents | Escape | Phase)
+    return len(cfg.constants.pairs) if judged_at_all else 1
 
 
 def bounds(cfg: "ClaimsConfig", setting: Setting, count: int) -> tuple[float, float]:

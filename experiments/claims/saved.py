@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.claims import exact
+from experiments.claims import exact, reduction
 from experiments.claims.judge import (
     NUMBERS,
     Judged,
@@ -22,6 +22,7 @@ from experiments.claims.judge import (
     bounds,
     caught,
     combined,
+    pairs,
     shared,
     slope_of,
 )
@@ -33,7 +34,7 @@ from lora_theory.store.provenance import Provenance
 from lora_theory.store.reading import read_json
 from lora_theory.store.records import from_plain
 from lora_theory.terms import Verdict
-from lora_theory.theory.claims import Carried, Case, Claim, Escape, Exponents, Moving, Phase
+from lora_theory.theory.claims import Carried, Case, Claim, Escape, Exponents, Limit, Moving
 from lora_theory.theory.regions import Area, areas
 from lora_theory.theory.rules import RULES
 
@@ -141,17 +142,26 @@ def _check_claims(found: Record, claims: Sequence[Claim], cfg: "ClaimsConfig") -
 def _lines(cases: Sequence[Case], cfg: "ClaimsConfig") -> list[tuple[Any, ...] | None]:
     """What each row speaks of, and what decided it; None where neither is drawn."""
     found: list[tuple[Any, ...] | None] = []
-    count, pairs = shared(cases, cfg), cfg.constants.pairs
+    count, constants = shared(cases, cfg), cfg.constants.pairs
     for case in cases:
         if isinstance(case, Exponents):
             decided = bounds(cfg, case.setting, count)
-            for pair in pairs:
+            for pair in constants:
                 for name, value in case.predicted.items():
                     said = None if value is None else str(value)
                     found.append((str(case.setting), name, case.t, said, pair, *decided))
         elif isinstance(case, Escape):
             margin, confidence = cfg.exact_margin, 1 - (1 - cfg.confidence) / count
-            found += [(str(case), "escape", None, "1", pair, margin, confidence) for pair in pairs]
+            found += [
+                (str(case), "escape", None, "1", pair, margin, confidence) for pair in constants
+            ]
+        elif isinstance(case, Limit):
+            margin, confidence = cfg.limit_margin, 1 - (1 - cfg.confidence) / count
+            for pair in reduction.lazy_pairs(cfg):
+                found += [
+                    (str(case), name, None, "0", pair, margin, confidence)
+                    for name in case.predicted
+                ]
         elif isinstance(case, Moving):
             margin = cfg.decide.lost if isinstance(case, Carried) else cfg.decide.exponent
             confidence = 1 - (1 - cfg.confidence) / count
@@ -159,7 +169,7 @@ def _lines(cases: Sequence[Case], cfg: "ClaimsConfig") -> list[tuple[Any, ...] |
             for name, value in case.predicted.items():
                 found.append((None, name, t, str(value), None, margin, confidence))
         else:
-            found += [None] * (len(pairs) if isinstance(case, Phase) else 1)
+            found += [None] * pairs(case, cfg)
     return found
 
 
@@ -210,11 +220,10 @@ def _check_judgement(judgement: Judgement, claim: Claim, cfg: "ClaimsConfig") ->
         raise ValueError(f"{claim.id}: signs that can not be printed")
     _check_given(f"{claim.id}: found", judgement.found, combined(judgement.found.rows))
     left = iter(judgement.control.rows)
-    constants = len(cfg.constants.pairs)
     controls = []
     for case in claim.control:  # Each must catch what is wrong, at each pair of constants.
         rows = len(case.predicted) if isinstance(case, NUMBERS) else 1
-        for _ in range(constants if isinstance(case, Exponents | Escape | Phase) else 1):
+        for _ in range(pairs(case, cfg)):
             controls.append(combined(list(itertools.islice(left, rows))))
     _check_given(f"{claim.id}: control", judgement.control, caught(controls))
 

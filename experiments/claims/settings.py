@@ -18,7 +18,7 @@ from lora_theory.exact import phases
 from lora_theory.exact.escape import escape_slopes, escape_steps, widest
 from lora_theory.stats.tables import Table
 from lora_theory.terms import Class, Setting, Verdict
-from lora_theory.theory.claims import Reduction, Symmetry
+from lora_theory.theory.claims import Limit, Reduction, Symmetry
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
@@ -74,7 +74,7 @@ class Symmetries(NamedTuple):
     cases: tuple[Symmetry, ...]
 
 
-Piece = Group | Diagram | Approach | Escapes | Symmetries | Reduction | Window
+Piece = Group | Diagram | Approach | Escapes | Symmetries | Limit | Reduction | Window
 
 # Of the size of the gradients: where it is far below them, no one feels it.
 _SYMMETRY_EPS = 0.01
@@ -134,6 +134,8 @@ def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
         return _measure_diagram(piece, cfg)
     if isinstance(piece, Escapes):
         return _measure_escape(piece, cfg)
+    if isinstance(piece, Limit):
+        return reduction.limit_sizes(piece, cfg)
     if isinstance(piece, Reduction):
         return {"gaps": np.array([reduction.gap(piece, cfg)])}
     if isinstance(piece, Symmetries):

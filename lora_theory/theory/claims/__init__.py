@@ -15,6 +15,7 @@ from lora_theory.theory.claims.records import Escape as Escape
 from lora_theory.theory.claims.records import Exponents as Exponents
 from lora_theory.theory.claims.records import Family as Family
 from lora_theory.theory.claims.records import Identity as Identity
+from lora_theory.theory.claims.records import Limit as Limit
 from lora_theory.theory.claims.records import Moving as Moving
 from lora_theory.theory.claims.records import Phase as Phase
 from lora_theory.theory.claims.records import Placed as Placed

@@ -1,7 +1,9 @@
 """Claims about a LoRA layer under sign and Adam updates: Theorem 1, Assumption 1, shared rates."""
 
+import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 from lora_theory.theory.claims.linear_toy import DIAGONAL, EXACT, HALF, TWELFTH, TWO
 from lora_theory.theory.claims.records import (
@@ -42,12 +44,21 @@ def _theorem(update: str, words: str) -> Iterator[Claim]:
         for init in "AB"
         for t, n in ((3, 1), (5, 1), (3, 3))
     )
+    near: tuple[Exponents, ...] = ()
+    far = "while residuals keep their signs (targets are far away), "
+    if update == "adam":
+        far = "with targets far away, where residuals keep their signs, and with targets Θ(1), "
+        near = tuple(
+            at("layer_map", update, init, TWO, t, near=True, predicted=_LAYER)
+            for init in "AB"
+            for t in (3, 5)
+        )
     yield Claim(
         f"theorem1-{update}",
-        f"{words} updates of a LoRA layer at η_A = Θ(1/n), η_B = Θ(1): δ¹, δ², Z_A, B, Z_B and "
-        "ΔZ_B = Θ(1), both inits, one sample and three",
+        f"{words} updates of a LoRA layer at η_A = Θ(1/n), η_B = Θ(1): {far}δ¹, δ², Z_A, B, Z_B "
+        "and ΔZ_B = Θ(1), both inits, one sample and three",
         f"{PAPER}, Theorem 1 with Definitions 3 to 5",
-        said,
+        (*said, *near),
         "one rate where two are needed, (−1, −1) and (0, 0); rates a little off",
         (
             at("layer_map", update, "B", ("-1", "-1"), 3, predicted=_LAYER),
@@ -57,8 +68,8 @@ def _theorem(update: str, words: str) -> Iterator[Claim]:
     )
     yield Claim(
         f"theorem1-shared-{update}",
-        f"{words} updates of a LoRA layer with one rate n^c: no c is efficient, from either init; "
-        "the class of every c in twelfths from −2 to 1",
+        f"{words} updates of a LoRA layer with one rate n^c: no c in twelfths from −2 to 1 is "
+        "efficient, from either init, while residuals keep their signs; the class of each",
         f"{PAPER}, Theorem 1",
         tuple(Phase(update, init, DIAGONAL, init, model="layer_map") for init in "AB"),
         "the classes of the other init; those of rates n^1/12 larger",
@@ -89,14 +100,20 @@ def _theorem(update: str, words: str) -> Iterator[Claim]:
     )
     rates = tuple((Fraction(a), Fraction(b)) for a, b in (TWO, HALF, ("-1", "-1"), ("-1/2", "-1")))
     inits = ("A", "B", "both")
+    reduced: list[Any] = [("layer", update, n, inits, rates) for n in (1, 3)]
+    also = ""
+    if update == "sign":  # Of the map of eq. 2, which has them too.
+        reduced.append(("linear", update, 1, inits, rates))
+        also = "; so is that of the linear toy"
     yield Claim(
         f"reduction-{update}",
-        f"The layer under {words} updates, of one sample, is closed in Z_A and Bᵀw: the exact map "
-        "is the layer in vectors, to rounding, at these rates and all inits",
+        f"The layer under {words} updates is closed in Z_A and Bᵀw: the exact map is the layer in "
+        "vectors, to rounding, of one sample and of three with entries ±1, at four rates and all "
+        f"inits, t ≤ 3{also}",
         "Definition 1",
-        (Reduction("layer", update, 1, inits, rates),),
+        tuple(Reduction(*one) for one in reduced),
         "‖z‖₁ one hundredth larger",
-        (Reduction("layer", update, 1, inits, rates, "gram"),),
+        tuple(dataclasses.replace(Reduction(*one), wrong="gram") for one in reduced),
     )
 
 
@@ -117,7 +134,7 @@ def _shared(update: str, words: str) -> Iterator[Claim]:
         f"One rate n^−1/2, {words}, Init[1]: δ¹, δ² = Θ(1) with Z_A = Θ(n^1/2) "
         "(internal instability)",
         INIT,
-        (said, at("layer_map", update, "A", HALF, 5, predicted=_words(said))),
+        (said, *_also(said, update, "A", HALF)),
         "two rates, (−1, 0), where Z_A = Θ(1); rates a little off",
         (
             at("layer_map", update, "A", TWO, 3, delta1_Z_B="0", delta2_Z_B="0", Z_A="1/2"),
@@ -135,7 +152,7 @@ def _shared(update: str, words: str) -> Iterator[Claim]:
         f"init2-shared-{update}",
         f"One rate n^−1, {words}, Init[2]: A learns alone, B is undertrained, δ² = Θ(1/n)",
         INIT,
-        (said, at("layer_map", update, "B", ("-1", "-1"), 5, predicted=_words(said))),
+        (said, *_also(said, update, "B", ("-1", "-1"))),
         "two rates, (−1, 0), where B is trained; rates a little off",
         (
             at("layer_map", update, "B", TWO, 3, delta1_Z_B="0", delta2_Z_B="-1"),
@@ -163,6 +180,14 @@ _ASKED = (("A", "-1/2"), ("B", "-1"))
 
 def _words(case: Exponents) -> dict[str, str | None]:
     return {name: None if e is None else str(e) for name, e in case.predicted.items()}
+
+
+def _also(said: Exponents, update: str, init: str, rates: tuple[str, str]) -> Iterator[Exponents]:
+    """The same later; under Adam with targets Θ(1) too."""
+    words = _words(said)
+    yield at("layer_map", update, init, rates, 5, predicted=words)
+    if update == "adam":
+        yield at("layer_map", update, init, rates, 3, near=True, predicted=words)
 
 
 def _rectangular() -> Claim:

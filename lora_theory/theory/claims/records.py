@@ -123,6 +123,33 @@ class Reduction:
 
 
 @dataclasses.dataclass(frozen=True)
+class Limit:
+    """The limit of eq. 3 for wide nets has the sizes of the model in vectors at n = 1024.
+
+    On average over seeds, and where rows of B move little: at the constants that are below 1.
+
+    Attributes:
+        rates: exponents (c_a, c_b) at which both are run.
+        steps: the t at which they are compared.
+        wrong: log2 of a factor on the rates of the limit, which should be 0.
+    """
+
+    rates: tuple[Fraction, Fraction]
+    steps: tuple[int, ...]
+    wrong: Fraction = Fraction(0)
+
+    @property
+    def predicted(self) -> Mapping[str, Fraction]:
+        """What is judged, by name: differences of mean log2 sizes are 0."""
+        names = ("f", "delta1", "delta2", "dZ_A", "dB", "delta1_Z_B", "delta2_Z_B")
+        return {f"{name}, t = {t}": Fraction(0) for name in names for t in self.steps}
+
+    def __str__(self) -> str:
+        factor = f", rates of the limit × 2^{self.wrong}" if self.wrong else ""
+        return f"two_layer, gd, both random, ({self.rates[0]}, {self.rates[1]}){factor}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Identity:
     """Δf = Σ of the contributions, to rounding; each from its formula in the paper."""
 
@@ -239,7 +266,7 @@ class Carried:
 
 
 Moving = Collapsing | Placed | Carried
-Case = Exponents | Phase | Escape | Reduction | Identity | Symmetry | Moving
+Case = Exponents | Phase | Escape | Limit | Reduction | Identity | Symmetry | Moving
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,6 +351,7 @@ def at(
     c_n: str = "0",
     inputs: str = "1",
     outputs: str = "1",
+    near: bool = False,
     **also: str | None,
 ) -> Exponents:
     """A case, with exponents as strings; a predicted None is identically zero.
@@ -352,6 +380,7 @@ def at(
         inputs=rational(inputs),
         outputs=rational(outputs),
         asked=rates is None,
+        near=near,
     )
     said = {**(predicted or {}), **also}
     values = {name: None if e is None else rational(e) for name, e in said.items()}
