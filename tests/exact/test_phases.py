@@ -208,7 +208,7 @@ def test_without_that_a_class_is_decided_wrongly(monkeypatch):
 @pytest.mark.parametrize("init", ["A", "B"])
 def test_with_even_steps_large_sign_updates_have_other_classes(init, monkeypatch):
     """Control: what comes back to exactly 0 has no exponent."""
-    monkeypatch.setattr("lora_theory.exact.phases.uneven", np.ones)
+    monkeypatch.setattr("lora_theory.exact.scalar_map.uneven", np.ones)
     wrong, _ = wrong_at(lattice(4), "sign", init, (8.0, 8.0), log2_width=1000.0)
     assert len(wrong) > 10
 
@@ -239,12 +239,12 @@ EFFICIENT = dict.fromkeys(("f", "delta1", "delta2", "B", "Z_A"), (0.0, 0.0))
 )
 def test_what_grows_inside_is_undecided_where_its_interval_is(name, low, high, cls):
     """An interval across the margin says neither that B or Z_A grows, nor that it does not."""
-    bounds = {key: Bounds(*map(np.float64, ends)) for key, ends in EFFICIENT.items()}
+    bounds = {key: Bounds(*(np.full(3, end) for end in ends)) for key, ends in EFFICIENT.items()}
     bounds["f"] = Bounds(np.zeros(3), np.zeros(3))
-    bounds[name] = Bounds(np.float64(low), np.float64(high))
+    bounds[name] = Bounds(np.full(3, low), np.full(3, high))
     assert _class(bounds, 1 / 24) == cls
     other = {"B": "Z_A", "Z_A": "B"}[name]
-    bounds[other] = Bounds(np.float64(0.2), np.float64(0.3))  # One that grows is enough.
+    bounds[other] = Bounds(np.full(3, 0.2), np.full(3, 0.3))  # One that grows is enough.
     assert _class(bounds, 1 / 24) == Class(Verdict.INSIDE)
 
 

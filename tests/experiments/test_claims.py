@@ -595,7 +595,7 @@ def test_every_setting_is_solved_exactly_or_has_a_probe_and_every_model_seeds():
     models = {setting.model for setting in all_settings()}
     assert models <= set(exact.MODELS) | set(registry.PROBES)
     assert not set(exact.MODELS) & set(registry.PROBES)
-    assert set(exact.MODELS) | set(registry.PROBES) | {"lattice"} == set(cfg.seeds)
+    assert set(exact.MODELS) | set(registry.PROBES) | {"lattice", "limit"} == set(cfg.seeds)
 
 
 def test_settings_have_names_of_their_own():
@@ -686,7 +686,9 @@ def claim_of(*rows, verdict="holds"):
 
 def row_of(measured, error, count=1, **fields):
     row = judge.Row("holds", "", "", 0.0, setting="map", quantity="f", predicted="0")
+    half = 0.0 if error is None else Slope(measured, error, 40).half_width(1 - 0.05 / count)
     numbers = {"measured": measured, "error": error, "seeds": 40, "margin": 0.1}
+    numbers |= {"low": measured - half, "high": measured + half}
     return dataclasses.replace(row, **numbers, confidence=1 - 0.05 / count, **fields)
 
 
@@ -699,14 +701,15 @@ def test_wrong_verdicts_that_are_to_be_expected_close_the_table():
     bootstrapped = claim_of(row_of(0.0, None, setting=None))
     exact = claim_of(judge.Row("holds", "", "", 0.0))
     failing = claim_of(row_of(0.9, 0.01), verdict="fails")
-    record = judge.Record((at_the_edge, inside, bootstrapped, exact, failing), (), ())
+    solved = claim_of(row_of(0.0, 1e-9))  # Nothing is left to sampling.
+    record = judge.Record((at_the_edge, inside, solved, bootstrapped, exact, failing), (), ())
     assert report.level(at_the_edge) == pytest.approx(0.05)
     assert report.level(inside) < 1e-6
     both = [row_of(0.1 - half, 0.01), row_of(0.0, 0.001)]
     assert report.level(claim_of(*both)) == pytest.approx(0.1)  # Bonferroni: of two.
     line = report.expected_errors(record, cfg)
-    assert "the 2 claims of exponents that hold" in line
-    assert "leave 0.1 wrong ones to be expected at most" in line
+    assert "of 1 claims of exponents that hold all intervals are shorter than a thousandth" in line
+    assert "The 2 others, each at 95%, leave 0.1 wrong ones to be expected at most" in line
     assert "add up to 0.05" in line
     assert "the 1 claims of landscapes that hold add at most 0.05" in line
     assert line in report.page(record, cfg)

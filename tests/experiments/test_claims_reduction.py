@@ -1,5 +1,6 @@
 """An exact model is the one in vectors, size by size; one that is wrong by little is found."""
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -122,8 +123,13 @@ def test_every_update_of_an_exact_model_has_a_claim_of_its_reduction():
         for case in claim.cases
         if isinstance(case, Reduction)
     }
-    assert found.keys() == {("linear", "gd"), ("layer", "sign"), ("layer", "adam")}
+    assert {("linear", "gd"), ("linear", "sign")} < found.keys()
+    assert {("layer", update) for update in ("gd", "sign", "adam")} < found.keys()
     for claim in found.values():
-        ((right,), (wrong,)) = claim.cases, claim.control
-        assert (right.wrong, wrong.wrong) == ("", "gram")
-        assert set(right.inits) == set(INITS)
+        assert [case.wrong for case in claim.cases] == [""] * len(claim.cases)
+        assert claim.control == tuple(
+            dataclasses.replace(case, wrong="gram") for case in claim.cases
+        )
+        for case in claim.cases:  # Under gradient descent the layer's are one-sided.
+            one_sided = (case.model, case.update) == ("layer", "gd")
+            assert set(case.inits) == set(INITS) - ({"both"} if one_sided else set())

@@ -9,7 +9,7 @@ import pytest
 from damage import NO_FILES, no_file
 
 from experiments import registry
-from experiments.claims import experiment, report, settings
+from experiments.claims import experiment, reduction, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
 from experiments.claims.landscapes import Window
 from experiments.claims.settings import (
@@ -26,7 +26,7 @@ from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
 from lora_theory.store.files import ResultsError
-from lora_theory.theory.claims import Reduction
+from lora_theory.theory.claims import Limit, Reduction
 from lora_theory.theory.regions import lattice
 
 # Of whatever has rows of its own: exponents, classes and escapes; and of other models, with ways.
@@ -191,7 +191,7 @@ OTHERS = {
     "no claims": (("claims",), [], "claims: [], not ['prop1-init1', 'boundary-gd', 'escape']"),
     "another id": (("claims", 0, "id"), "other", "claims: ['other', 'boundary-gd', 'escape'], not"),
     "another record": (("claims", 0, "recorded"), "fails", "recorded: 'fails', not 'holds'"),
-    "no rows": ((*FOUND, "rows"), [], "found: rows: 0, not 174"),
+    "no rows": ((*FOUND, "rows"), [], "found: rows: 0, not 180"),
     "other constants": ((*ROW, "constants"), [0.02, 0.03], "found: ("),
     "no constants": ((*ESCAPE, "constants"), None, "escape: found: ("),
     "another escape": ((*ESCAPE, "setting"), "map, gd, Init[1]", "escape: found: ("),
@@ -285,7 +285,7 @@ def test_a_model_that_is_added_to_the_registry_leaves_older_reports_theirs(
 def test_seeds_are_recorded_for_the_models_of_the_chosen_claims_alone():
     cfg = load("claims", ClaimsConfig, ["only=[two-layer-lazy-rows]"])
     recorded = Claims().science(cfg)
-    assert set(recorded["seeds"]) == {"map", "lattice", "two_layer_limit"}
+    assert set(recorded["seeds"]) == {"map", "lattice", "limit", "two_layer_limit", "two_layer"}
     assert recorded["constants"] == {"scales": [0.02, 0.2, 2], "ratios": [0.0625, 1, 16]}
     assert recorded["margin"] == 0.1
 
@@ -304,6 +304,9 @@ def pieces_of(cfg):
             arrays = {n: np.zeros((pairs, len(piece.points)), int) for n in ("verdict", "from_t")}
         elif isinstance(piece, Symmetries):
             arrays = {"gaps": np.zeros(len(piece.cases))}
+        elif isinstance(piece, Limit):
+            shape = (2, len(reduction.lazy_pairs(cfg)), len(cfg.seeds["limit"]))
+            arrays = dict.fromkeys(piece.predicted, np.zeros(shape))
         elif isinstance(piece, Reduction):
             arrays = {"gaps": np.zeros(1)}
         elif isinstance(piece, Escapes):
@@ -337,6 +340,8 @@ WRONG_PIECES = [
     ("Reduction", {"gaps": lambda v: v - 1}, "gaps: negative"),
     ("Reduction", {"gaps": lambda v: v * np.nan}, "gaps: negative"),
     ("Reduction", {"gaps": lambda v: v[:0]}, "gaps: must be float64 of shape"),
+    ("Limit", {"f, t = 1": None}, "f, t = 1: missing"),
+    ("Limit", {"f, t = 1": lambda v: v[:1]}, "f, t = 1: must be float64 of shape"),
     ("Escapes", {"slopes": None}, "slopes: missing"),
     ("Escapes", {"y": lambda v: v[1:]}, "y: must be float64 of shape"),
     ("Escapes", {"slopes": lambda v: v.astype(int)}, "slopes: must be float64"),
