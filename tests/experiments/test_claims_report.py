@@ -280,3 +280,17 @@ def test_what_is_exactly_zero_is_not_drawn_and_what_has_no_number_is_nan():
     (one,) = (number for number in drawn if not number.control)
     assert math.isnan(one.off)
     assert math.isnan(one.low)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "verdict", "broken"),
+    [
+        ("holds", "holds", False),
+        ("holds", "undecided", True),
+        ("fails", "fails", False),
+        ("fails", "holds", True),
+    ],
+)
+def test_a_verdict_that_is_not_the_recorded_one_breaks_the_record(recorded, verdict, broken):
+    found = claim(row(0.0), recorded=recorded, verdict=verdict)
+    assert report.broken(Record((found,), (), ())) == ["c"] * broken
