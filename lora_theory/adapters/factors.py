@@ -134,10 +134,17 @@ def over_pairs(direction: Direction, recipe: Recipe) -> optax.GradientTransforma
         recipe: the arguments of the `lora_plus` that stands behind it, which says what is A and B.
     """
 
+    known: list[PairsState] = []
+
     def init(params: Any) -> PairsState:
+        if known and type(params).__name__ == "_ParamsPlaceholder":
+            # optax.tree.map_params asks where in the state parameters are: nowhere.
+            return known[-1]
         layout = Layout.of(recipe, params)
         inner = [direction.init(a, b) for a, b in _matrices(jax.tree.leaves(params), layout)]
-        return PairsState(layout, tuple(inner))
+        state = PairsState(layout, tuple(inner))
+        known[:] = [jax.tree.map(lambda _: 0, state)]
+        return state
 
     def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, PairsState]:
         _check(updates, state, params)

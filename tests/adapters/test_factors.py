@@ -6,6 +6,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx, serialization
 
@@ -130,6 +131,13 @@ def test_a_state_is_saved_with_its_pairs():
     turned = DOUBLED.init({name: value.T for name, value in PARAMS.items()})
     with pytest.raises(ValueError, match=r"^state: must be of the leaves and pairs"):
         serialization.from_bytes(turned, saved)
+
+
+def test_optax_finds_no_parameters_in_its_state():
+    state = DOUBLED.init(PARAMS)
+    mapped = optax.tree.map_params(DOUBLED, lambda _: None, state, transform_non_params=jnp.cos)
+    assert float(mapped.inner[0]) == 1.0
+    assert mapped.layout == state.layout
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (3, 3), (2, 3), (4, 7, 3)])
