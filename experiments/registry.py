@@ -133,11 +133,16 @@ LOSSES: dict[str, str] = {
     "mse": "lora_theory.data.synthetic:mse",
     "all_pairs": "lora_theory.data.synthetic:all_pairs",
 }
+# Functions of one rate, over which LoRA+ is built, or of (η_A, η_B), which are taken as they are.
 OPTIMIZERS: dict[str, str] = {
     "gd": "optax:sgd",
     "sign": "optax:sign_sgd",
     "adam": "optax:adam",
     "adamw": "optax:adamw",
+    "scaled_gd": "lora_theory.adapters.rivals:scaled_gd",
+    "scaled_adamw": "lora_theory.adapters.rivals:scaled_adamw",
+    "lora_rite": "lora_theory.adapters.rivals:lora_rite",
+    "lora_fa": "lora_theory.adapters.rivals:lora_fa",
 }
 # Targets of the layer are far away (±100): its residual keeps its sign for the few steps that are
 # taken, so that sign updates do not come back to where they started.
@@ -270,7 +275,7 @@ def setup(config: ModelConfig, varied: str, task: str | None, options: Mapping[s
 
 @functools.cache
 def optimizer(name: str, eps: float | None = None) -> "Optimizer":
-    """(η_A, η_B) -> LoRA+ over a base; one object a name, so that compilations are shared.
+    """(η_A, η_B) -> LoRA+ over a base, or a rival of it; one object a name, to share compilations.
 
     Args:
         name: of `OPTIMIZERS`.
@@ -281,9 +286,10 @@ def optimizer(name: str, eps: float | None = None) -> "Optimizer":
     from lora_theory.adapters.lora_plus import lora_plus
 
     base = resolve(OPTIMIZERS[name])
-    if eps is not None and "eps" in inspect.signature(base).parameters:
+    taken = inspect.signature(base).parameters
+    if eps is not None and "eps" in taken:
         base = functools.partial(base, eps=eps)
-    return functools.partial(lora_plus, base=base)
+    return base if "eta_a" in taken else functools.partial(lora_plus, base=base)
 
 
 def _defaults(schema: type) -> dict[str, Any]:

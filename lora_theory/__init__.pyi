@@ -4,6 +4,12 @@ from lora_theory.adapters.labels import keras_labels as keras_labels
 from lora_theory.adapters.labels import lora_labels as lora_labels
 from lora_theory.adapters.layer import LoRA as LoRA
 from lora_theory.adapters.lora_plus import lora_plus as lora_plus
+from lora_theory.adapters.rivals import lora_fa as lora_fa
+from lora_theory.adapters.rivals import lora_fa_labels as lora_fa_labels
+from lora_theory.adapters.rivals import lora_rite as lora_rite
+from lora_theory.adapters.rivals import mua_factor as mua_factor
+from lora_theory.adapters.rivals import scaled_adamw as scaled_adamw
+from lora_theory.adapters.rivals import scaled_gd as scaled_gd
 from lora_theory.data.synthetic import linear_task as linear_task
 from lora_theory.data.synthetic import sine_task as sine_task
 from lora_theory.keys import data_key as data_key

@@ -65,7 +65,7 @@ def fan_in(pair: Pair) -> int | None:
     >>> fan_in(of((64, 4), (4, 32))), fan_in(of((4, 64), (32, 4))), fan_in(of((3, 4, 2), (2, 10)))
     (64, 64, None)
     """
-    a, b = _core(pair.a.shape, pair.b.shape)
+    a, b = core(pair.a.shape, pair.b.shape)
     if len(a) != 2 or len(b) != 2:
         return None
     readings = ((a[1], b[0], a[0]), (a[0], b[1], a[1]))
@@ -76,14 +76,14 @@ def fan_in(pair: Pair) -> int | None:
 def rank(pair: Pair) -> int | None:
     """The rank r that the factors share, or None where the shapes do not tell it."""
     n = fan_in(pair)
-    a, _ = _core(pair.a.shape, pair.b.shape)
+    a, _ = core(pair.a.shape, pair.b.shape)
     return None if n is None else a[0] * a[1] // n
 
 
 def fan_out(pair: Pair) -> int | None:
     """The size m of the output that B writes, or None where the shapes do not tell it."""
     r = rank(pair)
-    _, b = _core(pair.a.shape, pair.b.shape)
+    _, b = core(pair.a.shape, pair.b.shape)
     return b[0] * b[1] // r if r else None
 
 
@@ -95,8 +95,8 @@ def check_side(pair: Pair) -> None:
     """
     if pair.kernel is None or pair.kernel.shape[-2:][:1] == pair.kernel.shape[-1:]:
         return
-    a, b = _core(pair.a.shape, pair.b.shape)
-    _, kernel = _core(pair.a.shape, pair.kernel.shape)
+    a, b = core(pair.a.shape, pair.b.shape)
+    _, kernel = core(pair.a.shape, pair.kernel.shape)
     if not len(a) == len(b) == len(kernel) == 2:
         return
     (first, r), (same, last) = b, a  # The reading (in, r), (r, out) with the labels exchanged.
@@ -107,8 +107,12 @@ def check_side(pair: Pair) -> None:
         )
 
 
-def _core(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Both shapes without the leading axes that they share."""
+def core(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Both shapes without the leading axes that they share.
+
+    >>> core((7, 4, 64), (7, 32, 4))
+    ((4, 64), (32, 4))
+    """
     while len(a) > 2 and len(b) > 2 and a[0] == b[0]:
         a, b = a[1:], b[1:]
     return a, b
