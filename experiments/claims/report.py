@@ -276,6 +276,8 @@ def _number(claim: str, rows: Sequence[Row], way: Way | None, *, control: bool) 
     if worst.setting is not None:
         model = worst.setting.partition(",")[0]
         kind = {"rank_map": "ranks"}.get(model, "exact" if model in exact.MODELS else "vectors")
+        if worst.t is None and kind == "vectors":
+            kind = "limit"
     assert worst.margin is not None
     return DrawnExponent(
         claim,

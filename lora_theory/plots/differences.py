@@ -22,10 +22,11 @@ PANELS = {
     "exact": ("solved exactly, n → ∞", "measured − predicted exponent"),
     "ranks": ("exponents of the rank", "measured − predicted exponent"),
     "vectors": ("trained in vectors", "measured − predicted exponent"),
+    "limit": ("limit for wide nets against vectors", r"mean $\log_2$ size, vectors − limit"),
     "landscapes": (r"landscapes over $(\eta_A, \eta_B)$", "measured − predicted exponent"),
     "carried": ("carried rates", r"$\log_2$ (loss / loss at tuned rates)"),
 }
-_COLUMNS = (("exact",), ("ranks", "vectors", "landscapes", "carried"))
+_COLUMNS = (("exact",), ("ranks", "vectors", "limit", "landscapes", "carried"))
 _SMALL = "#e7b26a"  # At small widths, over all constants.
 _CAUGHT = ("x", "#8a8a8a", "its control: what fails")
 _MISSED = ("X", "#ff00ff", "its control: NOT caught")
