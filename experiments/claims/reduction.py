@@ -147,7 +147,7 @@ class _Signed:
 
 def lazy_pairs(cfg: "ClaimsConfig") -> list[tuple[float, float]]:
     """The constants at which rows of B move little at `LIMIT_WIDTH`."""
-    return [pair for pair in cfg.constants.pairs if max(pair) < 1]
+    return [pair for pair in cfg.constants.pairs if max(pair) < 0.5]
 
 
 def limit_sizes(case: Limit, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:

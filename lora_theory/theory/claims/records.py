@@ -126,7 +126,8 @@ class Reduction:
 class Limit:
     """The limit of eq. 3 for wide nets has the sizes of the model in vectors at n = 1024.
 
-    On average over seeds, and where rows of B move little: at the constants that are below 1.
+    On average over seeds, and where rows of B move little: at the constants that are below
+    1/2.
 
     Attributes:
         rates: exponents (c_a, c_b) at which both are run.

@@ -61,7 +61,7 @@ def claims() -> Iterator[Claim]:
     yield Claim(
         "limit-two-layer",
         "The limit for wide nets, on which claims above are judged, is the toy in vectors: at "
-        "n = 1024, (−1, 0), t = 1 and 2, sizes agree on average, at constants below 1",
+        "n = 1024, (−1, 0), t = 1 and 2, sizes agree on average, at constants below 1/2",
         "derived for this project, not proven",
         (limits,),
         "rates of the limit 2^0.9 times as large",
