@@ -22,7 +22,7 @@ PANELS = {
     "exact": ("solved exactly, n → ∞", "measured − predicted exponent"),
     "ranks": ("exponents of the rank", "measured − predicted exponent"),
     "vectors": ("trained in vectors", "measured − predicted exponent"),
-    "limit": ("limit for wide nets against vectors", r"mean $\log_2$ size, vectors − limit"),
+    "limit": ("limit against vectors", r"mean $\log_2$ size, vectors − limit"),
     "landscapes": (r"landscapes over $(\eta_A, \eta_B)$", "measured − predicted exponent"),
     "carried": ("carried rates", r"$\log_2$ (loss / loss at tuned rates)"),
 }
