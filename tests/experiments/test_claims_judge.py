@@ -19,6 +19,7 @@ from lora_theory.theory.claims import (
     Escape,
     Exponents,
     Identity,
+    Limit,
     Phase,
     Reduction,
     Symmetry,
@@ -350,3 +351,42 @@ def test_a_reduction_holds_to_rounding(cfg, gap, verdict):
         f"n = {' and '.join(map(str, reduction.WIDTHS))}; t = 1 to 3; {reduction.SEEDS} seeds"
     )
     assert (row.badness > 1) == (verdict == "fails")
+
+
+# --- The limit of eq. 3 beside vectors ---
+
+
+def compared(cfg, case, off):
+    """Sizes of both by hand: vectors are `off` bits larger, at every pair that is compared."""
+    rng, pairs = np.random.default_rng(1), len(reduction.lazy_pairs(cfg))
+    off = np.broadcast_to(off, pairs)[:, None]
+    arrays = {}
+    for name in case.predicted:
+        limit = rng.normal(size=(pairs, 400))
+        arrays[name] = np.stack([limit + off + 0.1 * rng.normal(size=limit.shape), limit])
+    return {case: lambda: arrays}
+
+
+@pytest.mark.parametrize(
+    ("off", "verdict"), [(0.0, "holds"), (-0.1, "holds"), (0.5, "undecided"), (-0.9, "fails")]
+)
+def test_the_limit_is_that_of_vectors_within_its_margin_of_bits(cfg, off, verdict):
+    case = Limit((ONE, NO), (1, 2))
+    found = Judge(cfg, compared(cfg, case, off)).claim(claimed(case)).found
+    assert {row.verdict for row in found.rows} == {verdict}
+    assert len(found.rows) == len(case.predicted) * len(reduction.lazy_pairs(cfg))
+    assert {row.constants for row in found.rows} == set(reduction.lazy_pairs(cfg))
+    for row in found.rows:
+        assert row.low < off < row.high
+        assert (row.margin, row.predicted, row.setting) == (0.5, "0", str(case))
+
+
+def test_a_limit_is_compared_at_small_constants_and_its_control_at_each(cfg):
+    pairs = reduction.lazy_pairs(cfg)
+    assert pairs == [pair for pair in cfg.constants.pairs if max(pair) < 0.5] != []
+    assert len(pairs) < len(cfg.constants.pairs)
+    case = Limit((ONE, NO), (1,))
+    right = compared(cfg, case, [0.0, *[-0.9] * (len(pairs) - 1)])
+    assert Judge(cfg, right).claim(claimed(case)).control.verdict == "holds"  # One is not caught.
+    wrong = compared(cfg, case, -0.9)
+    assert Judge(cfg, wrong).claim(claimed(case)).control.verdict == "fails"

@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from experiments.claims import reduction
+from experiments.claims import exact, reduction
 from experiments.claims.experiment import ClaimsConfig
 from experiments.lab.command_line import load
 from lora_theory.exact import layer_map, scalar_map
-from lora_theory.theory.claims import Reduction, claims
+from lora_theory.theory.claims import Limit, Reduction, claims
 
 NO, ONE, HALF = Fraction(0), Fraction(-1), Fraction(-1, 2)
 INITS = ("A", "B", "both")
@@ -18,6 +18,9 @@ CASES = {
     "gd": Reduction("linear", "gd", 2, INITS, ((ONE, NO), (HALF, HALF))),
     "sign": Reduction("layer", "sign", 1, INITS, ((ONE, NO), (HALF, HALF))),
     "adam": Reduction("layer", "adam", 1, INITS, ((ONE, NO), (HALF, HALF))),
+    "adam of three samples": Reduction("layer", "adam", 3, INITS, ((ONE, NO),)),
+    "sign on eq. 2": Reduction("linear", "sign", 1, INITS, ((ONE, NO), (HALF, HALF))),
+    "gd of a layer": Reduction("layer", "gd", 1, ("A", "B"), ((ONE, NO), (HALF, HALF))),
 }
 MOST = 1e-8  # What the judge allows.
 
@@ -34,9 +37,9 @@ def small(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("update", CASES)
-def test_right_ones_differ_by_rounding_and_wrong_ones_by_much_more(cfg, update):
-    right = CASES[update]
+@pytest.mark.parametrize("kind", CASES)
+def test_right_ones_differ_by_rounding_and_wrong_ones_by_much_more(cfg, kind):
+    right = CASES[kind]
     assert reduction.gap(right, cfg) < MOST / 10
     assert reduction.gap(right.__class__(**vars(right) | {"wrong": "gram"}), cfg) > 1e-4
 
@@ -133,3 +136,29 @@ def test_every_update_of_an_exact_model_has_a_claim_of_its_reduction():
         for case in claim.cases:  # Under gradient descent the layer's are one-sided.
             one_sided = (case.model, case.update) == ("layer", "gd")
             assert set(case.inits) == set(INITS) - ({"both"} if one_sided else set())
+
+
+@pytest.mark.slow
+def test_a_layer_whose_readout_is_forgotten_is_not_the_one_in_vectors(cfg, monkeypatch):
+    """‖w‖² left out of what moves B: no exponent of r tells."""
+    descent = exact.descent
+
+    def wrong(v, z_a, y, gram, rates, row, scale, steps):
+        return descent(v, z_a, y, gram, rates, row**0.0, scale, steps)
+
+    monkeypatch.setattr(exact, "descent", wrong)
+    assert reduction.gap(CASES["gd of a layer"], cfg) > 1e-2
+
+
+@pytest.mark.slow
+def test_the_limit_is_near_vectors_and_far_at_other_rates(monkeypatch):
+    monkeypatch.setattr(reduction, "LIMIT_WIDTH", 256)
+    options = ["constants.scales=[0.1]", "constants.ratios=[1,4]", "seeds.limit=400"]
+    cfg = load("claims", ClaimsConfig, options)
+    case = Limit((ONE, NO), (1,))
+    for wrong, low, high in ((NO, -0.4, 0.4), (Fraction(3, 2), -3.0, -0.9)):
+        found = reduction.limit_sizes(dataclasses.replace(case, wrong=wrong), cfg)
+        assert set(found) == set(case.predicted)
+        for name in ("delta1, t = 1", "delta2, t = 1", "dZ_A, t = 1", "dB, t = 1"):
+            trained, limit = found[name].mean(axis=-1)
+            assert ((low < trained - limit) & (trained - limit < high)).all(), name
