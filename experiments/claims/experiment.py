@@ -14,9 +14,10 @@ from typing import Any
 from experiments import registry
 from experiments.claims import cost, exact, settings
 from experiments.claims import report as shown
-from experiments.claims.judge import Judge, Record
+from experiments.claims.judge import Judge
 from experiments.claims.landscapes import LOSS, TASK, DecideConfig, WindowConfig, windows
 from experiments.claims.measured import check_measured
+from experiments.claims.rows import Record
 from experiments.claims.saved import read_origin, read_record
 from experiments.claims.settings import Diagram, Escapes, Group, Piece
 from experiments.lab import schema

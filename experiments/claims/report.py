@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from experiments.claims import exact
-from experiments.claims.judge import Judgement, Record, Row, Way, slope_of
+from experiments.claims.rows import Judgement, Record, Row, Way, slope_of
 from lora_theory.plots.records import DrawnExponent, DrawnTraining
 from lora_theory.stats.equivalence import undecided_from
 from lora_theory.terms import Verdict

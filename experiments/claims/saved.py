@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.claims import exact, reduction
-from experiments.claims.judge import (
-    NUMBERS,
+from experiments.claims.judge import NUMBERS, bounds, pairs, shared
+from experiments.claims.rows import (
     Judged,
     Judgement,
     Record,
     Row,
     Way,
     badness,
-    bounds,
     caught,
     combined,
-    pairs,
-    shared,
     slope_of,
 )
 from experiments.claims.settings import APPROACH_WIDTHS, APPROACHES, Diagram

@@ -15,9 +15,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import registry
-from experiments.claims import exact, experiment, judge, report, settings
+from experiments.claims import exact, experiment, report, settings
 from experiments.claims.experiment import Claims, ClaimsConfig
-from experiments.claims.judge import Judge, Judged, Judgement, Record, Row, in_words
+from experiments.claims.judge import Judge
+from experiments.claims.rows import Judged, Judgement, Record, Row
 from experiments.lab.command_line import load, main
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
@@ -543,21 +544,6 @@ def test_an_exact_symmetry_allows_no_rounding(p, gap, verdict):
     assert (found.found.worst.badness > 1) == (verdict == "fails")
 
 
-@pytest.mark.parametrize(
-    ("slope", "said"),
-    [
-        (Slope(-0.5, 0.0123, 9), "-0.500 ± 0.012"),
-        (Slope(0.5, 0.0002, 9), "+0.5000 ± 0.0002"),
-        (Slope(0.0, 3e-17, 9), "+0.000000 ± less than 0.000001"),
-        (Slope(np.nan, np.nan, 9, zero=True), "identically zero"),
-        (Slope(np.nan, np.nan, 1, note="one seed: no error"), "one seed: no error"),
-        (Slope(0.5, 0.01, 8, note="1 seeds left out"), "+0.500 ± 0.010 (1 seeds left out)"),
-    ],
-)
-def test_an_error_is_said_with_the_digits_it_needs(slope, said):
-    assert in_words(slope) == said
-
-
 @pytest.mark.parametrize(("init", "c"), [("A", Fraction(-1, 2)), ("B", Fraction(-1))])
 def test_the_best_shared_rate_is_stable_and_no_larger_one_is(init, c):
     assert report.best_shared(init) == c
@@ -680,12 +666,12 @@ def test_what_is_measured_of_an_escape_is_of_constants_and_seeds():
 
 
 def claim_of(*rows, verdict="holds"):
-    judged = judge.Judged(verdict, None, rows)
-    return judge.Judgement("c", "", "", "holds", "", judged, "", judged)
+    judged = Judged(verdict, None, rows)
+    return Judgement("c", "", "", "holds", "", judged, "", judged)
 
 
 def row_of(measured, error, count=1, **fields):
-    row = judge.Row("holds", "", "", 0.0, setting="map", quantity="f", predicted="0")
+    row = Row("holds", "", "", 0.0, setting="map", quantity="f", predicted="0")
     half = 0.0 if error is None else Slope(measured, error, 40).half_width(1 - 0.05 / count)
     numbers = {"measured": measured, "error": error, "seeds": 40, "margin": 0.1}
     numbers |= {"low": measured - half, "high": measured + half}
@@ -699,10 +685,10 @@ def test_wrong_verdicts_that_are_to_be_expected_close_the_table():
     at_the_edge = claim_of(row_of(0.1 - half, 0.01))
     inside = claim_of(row_of(0.0, 0.001), row_of(0.01, 0.001))
     bootstrapped = claim_of(row_of(0.0, None, setting=None))
-    exact = claim_of(judge.Row("holds", "", "", 0.0))
+    exact = claim_of(Row("holds", "", "", 0.0))
     failing = claim_of(row_of(0.9, 0.01), verdict="fails")
     solved = claim_of(row_of(0.0, 1e-9))  # Nothing is left to sampling.
-    record = judge.Record((at_the_edge, inside, solved, bootstrapped, exact, failing), (), ())
+    record = Record((at_the_edge, inside, solved, bootstrapped, exact, failing), (), ())
     assert report.level(at_the_edge) == pytest.approx(0.05)
     assert report.level(inside) < 1e-6
     both = [row_of(0.1 - half, 0.01), row_of(0.0, 0.001)]
@@ -721,7 +707,7 @@ def test_wrong_verdicts_that_are_to_be_expected_close_the_table():
 ])  # fmt: skip
 def test_the_page_says_which_command_wrote_it(only, command):
     cfg = load("claims", ClaimsConfig, [f"only=[{','.join(only)}]"] if only else [])
-    record = judge.Record((claim_of(row_of(0.0, 0.001)),), (), ())
+    record = Record((claim_of(row_of(0.0, 0.001)),), (), ())
     assert any(line.startswith(f"Written by {command}; ") for line in report.page(record, cfg))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.claims import report
 from experiments.claims.experiment import ClaimsConfig
-from experiments.claims.judge import Judged, Judgement, Record, Row, Way, badness, slope_of
+from experiments.claims.rows import Judged, Judgement, Record, Row, Way, badness, slope_of
 from experiments.lab.command_line import load
 from lora_theory.stats.equivalence import compare
 from lora_theory.stats.slopes import Slope
