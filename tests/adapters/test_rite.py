@@ -70,6 +70,7 @@ def test_directions_are_those_of_algorithm_1(b2, decompose):
     assert float(state.a.escaped) > 0  # The basis has turned.
 
 
+@pytest.mark.slow
 def test_a_partner_of_zeros_gives_no_move_and_leaves_no_trace():
     first, second = ([jnp.asarray(value) for value in step] for step in draws(2))
     a, _, g_a, g_b = first
@@ -87,6 +88,7 @@ def test_a_partner_of_zeros_gives_no_move_and_leaves_no_trace():
     assert move_a.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 3), (4,)])
 def test_layers_of_a_scan_are_each_their_own(shape):
     rng = np.random.default_rng(1)

@@ -123,6 +123,7 @@ def test_others_depend_on_it(tx):
     assert min(gaps(tx, ["both"]).values()) > 1e-3
 
 
+@pytest.mark.slow
 def test_adafactor_depends_on_more_than_a_scale():
     """It measures its rate in each factor's own size, so that s alone changes nothing; from a
     factor of zeros, whose size it takes for 10^−3, it does.
@@ -196,6 +197,7 @@ def test_from_b_of_zero_all_is_finite_and_trains(make):
     assert path[-1].any()
 
 
+@pytest.mark.slow
 def test_lora_fa_trains_b_as_adamw_does_and_rests_a():
     params = {**flat(A, B), "head": {"kernel": jnp.ones((2, 2))}}
     labels = {"lora_A": "frozen", "lora_B": "B", "head": {"kernel": None}}
@@ -239,6 +241,7 @@ def grads_of(params, t=0):
     return jax.tree.map(lambda p: jnp.cos(3 * p + t), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_all_else_trains_as_under_lora_plus(make):
     tx = make(0.1, 0.4, others="sgd", groups=GROUPS)
@@ -320,6 +323,7 @@ def test_rates_can_be_mapped_over(make):
     assert len(set(together.tolist())) == 3
 
 
+@pytest.mark.slow
 def test_it_trains_with_the_optimizer_of_flax():
     layer = LoRA(N, M, RANK, key=jax.random.key(0))
     optimizer = nnx.Optimizer(layer, scaled_gd(1.0), wrt=nnx.Any(FactorA, FactorB))

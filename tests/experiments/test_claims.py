@@ -185,7 +185,9 @@ def test_every_number_of_the_claims_is_drawn(reference):
     ends = min(row["low"] for row in rows), max(row["high"] for row in rows)
     assert (fails.low, fails.high) == ends
     assert fails.low < fails.off < fails.high < -fails.margin
-    assert fails.small == pytest.approx((-0.5, -0.5))
+    assert np.isnan(fails.small).all()  # It is trained in vectors: there is no way to elsewhere.
+    small = {n.claim: n.small for n in drawn if not n.control and n.claim == "half-line"}
+    assert np.isfinite(small["half-line"]).all()
     shown = differences(drawn)
     labels = {label.get_text() for ax in shown.axes for label in ax.get_yticklabels()}
     assert labels == set(with_numbers)
@@ -235,12 +237,14 @@ def test_the_report_says_what_was_measured(reference):
     assert [tuple(row["constants"]) for row in rows] == [pair for pair in pairs for _ in range(2)]
     for row in rows[1::2]:
         assert (row["quantity"], row["predicted"], row["verdict"]) == ("delta2_Z_B", "0", "fails")
-        assert row["measured"] == pytest.approx(-0.5, abs=1e-6)
-        assert row["seeds"] == 40
+        assert row["measured"] == pytest.approx(-0.5, abs=0.1)
+        assert row["seeds"] == 400
+    for row in claims["two-layer-efficient"]["found"]["rows"]:
+        assert row["measured"] == pytest.approx(0, abs=1e-6)
         assert row["log2_sizes"] == [256.0, 275.0, 295.0]
         assert 0 < row["error"] < 1e-6
     assert claims["two-layer-coordinates"]["reason"]
-    for row in claims["readout-not-mup"]["found"]["rows"]:
+    for row in rows[1::2] + claims["readout-not-mup"]["found"]["rows"]:
         assert row["log2_sizes"] == [6.0, 8.0, 10.0]
         assert 0 < row["error"] < 0.05
         assert row["low"] < row["measured"] - 1.9 * row["error"]

@@ -13,7 +13,13 @@ from experiments.lab.command_line import load
 from lora_theory.terms import Setting
 
 NO, ONE = Fraction(0), Fraction(-1)
-TINY = ["constants.scales=[0.2,2]", "constants.ratios=[1,16]", "widths=[8,16,32]", "seeds.layer=3"]
+TINY = [
+    "constants.scales=[0.2,2]",
+    "constants.ratios=[1,16]",
+    "widths=[8,16,32]",
+    "seeds.layer=3",
+    "steps=3",
+]
 
 
 @pytest.fixture(scope="module")
