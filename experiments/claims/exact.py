@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 MODELS = ("map", "layer_map", "rank_map", "two_layer_limit")
 STEPS = {"map": 8, "layer_map": 5, "rank_map": 4, "two_layer_limit": 3}
 ASKED_AT = 2  # The t at which ΔZ_B is as large as asked: the first at which both factors move it.
-# Targets of the layer: its residual keeps its sign, so that no update is taken back.
-_FAR = 2.0**40
 _SECANTS = 60  # At most, to the rate that moves Z_B as asked,
 _ROOT = 1e-8  # and how well log2 of it is known.
 _SPARSE = 2  # The rank has an axis of its own; of widths on the way every second is enough.
@@ -139,7 +137,7 @@ def logs(setting: Setting, runs: Runs, rank: int | None = None) -> dict[str, np.
         if update == "gd":
             return _descent(setting, given)
     given |= {"inputs": float(setting.inputs), "outputs": float(setting.outputs)}
-    given["target"] = 1.0 if setting.near else _FAR
+    given["target"] = 1.0 if setting.near else layer_map.FAR
     if setting.asked:
         return {"eta": _asked(setting, given)}
     begin = layer_map.random_starts(**given)

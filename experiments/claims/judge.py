@@ -208,9 +208,7 @@ class Judge:
 
     def _ways_of(self, case: Case) -> list[Way]:
         """Of every exponent of a setting that is solved exactly."""
-        if not isinstance(case, Exponents):
-            return []
-        if case.setting.model not in exact.MODELS:
+        if not isinstance(case, Exponents) or case.setting.model not in exact.MODELS:
             return []
         starts = exact.starts_of_windows(case.setting, self.cfg)
         where = f"n = 2^{starts[0]:g}"
@@ -222,9 +220,9 @@ class Judge:
             if predicted is None:
                 continue
             at = slopes[..., case.t - 1]
-            near = np.all(np.abs(at - float(predicted)) <= self.cfg.margin, axis=0)
-            near = np.atleast_1d(near)
-            settled = np.flatnonzero(np.logical_and.accumulate(near[::-1])[::-1])
+            off = ~(np.abs(at - float(predicted)) <= self.cfg.margin)  # NaN is off, too.
+            last_off = np.flatnonzero(off.any(axis=0))[-1:]
+            settled = starts[int(last_off[0]) + 1 if last_off.size else 0 :]
             found.append(
                 Way(
                     str(case.setting),
@@ -234,7 +232,7 @@ class Judge:
                     where,
                     number(at[:, 0].min()),
                     number(at[:, 0].max()),
-                    float(starts[settled[0]]) if settled.size else None,
+                    float(settled[0]) if settled.size else None,
                 )
             )
         return found
@@ -244,9 +242,13 @@ class Judge:
     ) -> Row:
         """Vectors less limit, of mean log2 sizes, at one pair of constants."""
         trained, limit = self._limits[case][name][:, index]
-        kept = [logs[np.isfinite(logs)] for logs in (trained, limit)]
-        error = sum(float(logs.var(ddof=1)) / len(logs) for logs in kept) ** 0.5
-        slope = Slope(float(kept[0].mean() - kept[1].mean()), error, min(map(len, kept)))
+        with np.errstate(invalid="ignore"):  # A seed that is 0 or overflows decides nothing.
+            error = float((trained.var(ddof=1) + limit.var(ddof=1)) / len(limit)) ** 0.5
+            slope = Slope(float(trained.mean() - limit.mean()), error, len(limit))
+        if not math.isfinite(slope.value):
+            slope = Slope(
+                math.nan, math.nan, len(limit), note="exactly 0 or overflow in some seeds"
+            )
         decided = self.cfg.limit_margin, 1 - (1 - self.cfg.confidence) / count
         row = compared(slope, name, Fraction(0), pair, *decided)
         where = f"{case}; {_constants(pair)}; n = {reduction.LIMIT_WIDTH}; {slope.seeds} seeds"
@@ -327,12 +329,12 @@ class Judge:
         )
 
     def _diagram(self, model: str, update: str, init: str) -> DrawnDiagram:
-        """Of all constants: a class that is not that of every one of them is none."""
+        """Of all constants: where one has another class than is predicted, the first such."""
         rule, found = RULES[model, update], self._classes[model, update, init]
         points = []
         for at in found[0]:
-            predicted, measured = predicted_class(rule, init, *at), {row[at] for row in found}
-            wrong = [m for m in measured if m != predicted]
+            predicted = predicted_class(rule, init, *at)
+            wrong = [row[at] for row in found if row[at] != predicted]
             points.append(_point(at, predicted, wrong[0] if wrong else predicted))
         return DrawnDiagram(update, init, tuple(areas(rule, init)), tuple(points))
 

@@ -110,7 +110,7 @@ def scaled_adamw(
         b2: β₂.
         eps: ε.
         weight_decay: multiplied with the rate.
-        damping: δ, 1e-6 as in the PEFT library.
+        damping: δ.
         others: as in `scaled_gd`.
         eta_embedding: as in `scaled_gd`.
         labels: as in `scaled_gd`.

@@ -40,6 +40,8 @@ Init = Literal["A", "B", "both"]
 
 _Bounded = tuple[SignedLog, np.ndarray]
 _ORDINARY = ("y", "patterns", "weights")
+#: Size of targets so far away that no residual changes its sign, and no update is taken back.
+FAR = 2.0**40
 _MOST_SAMPLES = 8  # 2^7 patterns.
 
 

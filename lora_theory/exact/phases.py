@@ -32,8 +32,6 @@ _BITS = 64
 _FACTORS = 1.5
 # What has grown to 2^8, at the least width and later than a point needs, has done so by constants.
 _GROWN = 8
-# Targets of the layer: its residual keeps its sign, so that no step is taken back.
-_FAR = 2.0**40
 _ROUNDING = 1e-12  # Of exponents, which are floats: what is as near to a line lies on it.
 
 
@@ -214,7 +212,7 @@ def layer_classes(
     points, log2_widths = _pairs(points), _ascending(log2_widths)
     arguments.between("confidence", confidence, 0, 1)
     _check_seen(points, asked, log2_widths[0], _DELTAS_AT)
-    options: Any = {"k_a": k_a, "k_b": k_b, "target": _FAR, "stream": stream}
+    options: Any = {"k_a": k_a, "k_b": k_b, "target": layer_map.FAR, "stream": stream}
     start = layer_map.random_starts(log2_widths, seeds, init, *points.T, **options)  # type: ignore[arg-type]
     sizes = layer_map.logs(layer_map.trajectory(start, _DELTAS_AT, update=update))  # type: ignore[arg-type]
     names = {"f": "Z_B", "B": "B", "Z_A": "Z_A", "delta1": "delta1_Z_B", "delta2": "delta2_Z_B"}

@@ -381,6 +381,18 @@ def test_the_limit_is_that_of_vectors_within_its_margin_of_bits(cfg, off, verdic
         assert (row.margin, row.predicted, row.setting) == (0.5, "0", str(case))
 
 
+@pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan])
+def test_a_seed_that_is_no_number_is_not_dropped_from_the_comparison_with_the_limit(cfg, value):
+    case = Limit((ONE, NO), (1,))
+    ((_, read),) = compared(cfg, case, 0.0).items()
+    arrays = {name: both.copy() for name, both in read().items()}
+    arrays["f, t = 1"][0, 0, 3] = value
+    found = Judge(cfg, {case: lambda: arrays}).claim(claimed(case)).found
+    assert found.verdict == "undecided"
+    (row,) = (row for row in found.rows if row.verdict != "holds")
+    assert (row.quantity, row.measured, row.seeds) == ("f, t = 1", None, 400)
+
+
 def test_a_limit_is_compared_at_small_constants_and_its_control_at_each(cfg):
     pairs = reduction.lazy_pairs(cfg)
     assert pairs == [pair for pair in cfg.constants.pairs if max(pair) < 0.5] != []
