@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from experiments import registry
 from experiments.claims import exact, reduction
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Escapes, Group, Piece, Symmetries
+from experiments.claims.settings import Approach, Diagram, Escapes, Group, Limits, Piece, Symmetries
 from experiments.landscape import cost
-from lora_theory.theory.claims import Limit, Reduction
+from lora_theory.theory.claims import Reduction
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
@@ -43,9 +43,9 @@ def core_seconds(piece: Piece, cfg: "ClaimsConfig") -> float:
         return _ESCAPE
     if isinstance(piece, Symmetries):
         return _SYMMETRY * len(piece.cases)
-    if isinstance(piece, Limit):
+    if isinstance(piece, Limits):
         compared = len(reduction.lazy_pairs(cfg)) * len(cfg.seeds["limit"])
-        return _COMPILING + _LIMIT_RUN * compared * max(piece.steps)
+        return _COMPILING + _LIMIT_RUN * compared * max(piece.cases[0].steps)
     if isinstance(piece, Reduction):
         runs = len(piece.inits) * len(piece.rates) * constants * reduction.SEEDS
         return (_COMPILING + _REDUCTION * runs) * len(reduction.WIDTHS)

@@ -156,7 +156,9 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
             f"landscapes {window.family}, n = {window.width}": window
             for window in windows((c for c in cases if isinstance(c, Moving)), cfg)
         }
-        pieces |= {repr(case): case for case in cases if isinstance(case, Limit | Reduction)}
+        pieces |= {repr(case): case for case in cases if isinstance(case, Reduction)}
+        compared = settings.limits(case for case in cases if isinstance(case, Limit))
+        pieces |= {f"limit {group.cases[0]}": group for group in compared}
         escapes = [Escapes(case.init, case.c_b) for case in cases if isinstance(case, Escape)]
         pieces |= {repr(escape): escape for escape in escapes}
         pieces |= {repr(group): group for group in _longest_first(settings.groups(found), cfg)}

@@ -27,6 +27,7 @@ from experiments.claims.settings import (
     Diagram,
     Escapes,
     Group,
+    Limits,
     Piece,
     Symmetries,
 )
@@ -94,8 +95,9 @@ class Judge:
                     self._ways[setting] = settings.ways(arrays, index)
             elif isinstance(piece, Approach):
                 self._curves[piece] = _tables(piece, arrays, settings.APPROACH_WIDTHS)[0][0]
-            elif isinstance(piece, Limit):
-                self._limits[piece] = arrays
+            elif isinstance(piece, Limits):
+                for i, case in enumerate(piece.cases, 1):
+                    self._limits[case] = {name: both[[0, i]] for name, both in arrays.items()}
             elif isinstance(piece, Escapes):
                 self._escapes[piece] = arrays
             elif isinstance(piece, Diagram):

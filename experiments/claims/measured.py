@@ -7,9 +7,9 @@ import numpy as np
 
 from experiments.claims import exact, reduction, settings
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Escapes, Piece, Symmetries
+from experiments.claims.settings import Approach, Diagram, Escapes, Limits, Piece, Symmetries
 from lora_theory.terms import Verdict
-from lora_theory.theory.claims import Case, Exponents, Limit, Reduction
+from lora_theory.theory.claims import Case, Exponents, Reduction
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
@@ -44,9 +44,9 @@ def check_measured(
             _check_shape(arrays, name, points, "int64")
             if not ((arrays[name] >= low) & (arrays[name] <= high)).all():
                 raise ValueError(f"{name}: must be from {low} to {high}")
-    elif isinstance(piece, Limit):
-        for name in piece.predicted:
-            both = (2, len(reduction.lazy_pairs(cfg)), len(cfg.seeds["limit"]))
+    elif isinstance(piece, Limits):
+        for name in piece.cases[0].predicted:
+            both = (1 + len(piece.cases), len(reduction.lazy_pairs(cfg)), len(cfg.seeds["limit"]))
             _check_shape(arrays, name, both, "float64")
     elif isinstance(piece, Escapes):
         for name in ("slopes", "product", "y"):

@@ -4,7 +4,7 @@ Of the limit of eq. 3 for wide nets on draws of its own, on average.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,13 +150,14 @@ def lazy_pairs(cfg: "ClaimsConfig") -> list[tuple[float, float]]:
     return [pair for pair in cfg.constants.pairs if max(pair) < 0.5]
 
 
-def limit_sizes(case: Limit, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
-    """(2, pairs, S) log2 sizes of the model in vectors and of the limit, by what is compared."""
+def limit_sizes(cases: Sequence[Limit], cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
+    """(1 + cases, pairs, S) log2 sizes of the model in vectors, and of each limit, by what is
+    compared; of cases that differ in what is wrong alone.
+    """
     from lora_theory.train.coordinates import Variant, coordinate_checks
 
-    pairs, steps = lazy_pairs(cfg), max(case.steps)
-    setting = Setting("two_layer", "gd", "both", *case.rates, samples=8)
-    seeds = cfg.seeds["limit"]
+    case, pairs, seeds = cases[0], lazy_pairs(cfg), cfg.seeds["limit"]
+    setting, steps = Setting("two_layer", "gd", "both", *case.rates, samples=8), max(case.steps)
     tables = coordinate_checks(
         vectors.setup("two_layer", {"n_train": setting.samples, "n_test": 1}),
         registry.optimizer("gd"),
@@ -165,20 +166,24 @@ def limit_sizes(case: Limit, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
         seeds=vectors.own_seeds(seeds, f"limit {setting}"),
         steps=steps,
     )
-    k_a, k_b = np.array(pairs).T * 2.0 ** float(case.wrong)
-    limit = two_layer_limit.random_runs(
-        np.log2([LIMIT_WIDTH]),
-        seeds,
-        *map(float, case.rates),
-        k_a=k_a,
-        k_b=k_b,
-        samples=setting.samples,
-        steps=steps,
-        stream=repr(case),
-    )
+    k_a, k_b = np.array(pairs).T
+    limits = [
+        two_layer_limit.random_runs(
+            np.log2([LIMIT_WIDTH]),
+            seeds,
+            *map(float, one.rates),
+            k_a=k_a * 2.0 ** float(one.wrong),
+            k_b=k_b * 2.0 ** float(one.wrong),
+            samples=setting.samples,
+            steps=steps,
+            stream=repr(one),
+        )
+        for one in cases
+    ]
     found = {}
     for name in case.predicted:
         quantity, t = name.split(", t = ")
         trained = np.stack([table.logs[quantity][0, :, int(t) - 1] for table in tables])
-        found[name] = np.stack([trained, limit[quantity][:, 0, :, int(t) - 1]])
+        limit = [sizes[quantity][:, 0, :, int(t) - 1] for sizes in limits]
+        found[name] = np.stack([trained, *limit])
     return found

@@ -74,7 +74,13 @@ class Symmetries(NamedTuple):
     cases: tuple[Symmetry, ...]
 
 
-Piece = Group | Diagram | Approach | Escapes | Symmetries | Limit | Reduction | Window
+class Limits(NamedTuple):
+    """Limits at the same rates, which are compared with one set of runs in vectors."""
+
+    cases: tuple[Limit, ...]
+
+
+Piece = Group | Diagram | Approach | Escapes | Symmetries | Limits | Reduction | Window
 
 # Of the size of the gradients: where it is far below them, no one feels it.
 _SYMMETRY_EPS = 0.01
@@ -124,6 +130,14 @@ def symmetries(cases: Iterable[Symmetry]) -> list[Symmetries]:
     return [Symmetries(tuple(group)) for group in found.values()]
 
 
+def limits(cases: Iterable[Limit]) -> list[Limits]:
+    """Each case once, in pieces by what is trained in vectors."""
+    found: dict[Hashable, dict[Limit, None]] = {}
+    for case in cases:
+        found.setdefault((case.rates, case.steps), {})[case] = None
+    return [Limits(tuple(group)) for group in found.values()]
+
+
 def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
     """Run one piece; `tables`, `ways`, `classes` and `landscapes.Families` read what it gives, of
     symmetries and reductions it is the gaps.
@@ -134,8 +148,8 @@ def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
         return _measure_diagram(piece, cfg)
     if isinstance(piece, Escapes):
         return _measure_escape(piece, cfg)
-    if isinstance(piece, Limit):
-        return reduction.limit_sizes(piece, cfg)
+    if isinstance(piece, Limits):
+        return reduction.limit_sizes(piece.cases, cfg)
     if isinstance(piece, Reduction):
         return {"gaps": np.array([reduction.gap(piece, cfg)])}
     if isinstance(piece, Symmetries):

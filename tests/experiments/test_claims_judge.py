@@ -11,7 +11,7 @@ import pytest
 from experiments.claims import judge, reduction, settings
 from experiments.claims.experiment import ClaimsConfig
 from experiments.claims.judge import Judge
-from experiments.claims.settings import Diagram, Escapes, Group
+from experiments.claims.settings import Diagram, Escapes, Group, Limits
 from experiments.lab.command_line import load
 from lora_theory.terms import Class, Setting, Verdict
 from lora_theory.theory.claims import (
@@ -364,7 +364,7 @@ def compared(cfg, case, off):
     for name in case.predicted:
         limit = rng.normal(size=(pairs, 400))
         arrays[name] = np.stack([limit + off + 0.1 * rng.normal(size=limit.shape), limit])
-    return {case: lambda: arrays}
+    return {Limits((case,)): lambda: arrays}
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_a_seed_that_is_no_number_is_not_dropped_from_the_comparison_with_the_li
     ((_, read),) = compared(cfg, case, 0.0).items()
     arrays = {name: both.copy() for name, both in read().items()}
     arrays["f, t = 1"][0, 0, 3] = value
-    found = Judge(cfg, {case: lambda: arrays}).claim(claimed(case)).found
+    found = Judge(cfg, {Limits((case,)): lambda: arrays}).claim(claimed(case)).found
     assert found.verdict == "undecided"
     (row,) = (row for row in found.rows if row.verdict != "holds")
     assert (row.quantity, row.measured, row.seeds) == ("f, t = 1", None, 400)
@@ -402,3 +402,23 @@ def test_a_limit_is_compared_at_small_constants_and_its_control_at_each(cfg):
     assert Judge(cfg, right).claim(claimed(case)).control.verdict == "holds"  # One is not caught.
     wrong = compared(cfg, case, -0.9)
     assert Judge(cfg, wrong).claim(claimed(case)).control.verdict == "fails"
+
+
+def test_limits_at_the_same_rates_share_what_is_trained(cfg):
+    """And each is judged by its own sizes, whatever stands beside it."""
+    right = Limit((ONE, NO), (1,))
+    wrong, other = dataclasses.replace(right, wrong=HALF), Limit((ONE, ONE), (1,))
+    assert settings.limits([right, wrong, other, right]) == [
+        Limits((right, wrong)),
+        Limits((other,)),
+    ]
+    (one,), (two,) = (
+        compared(cfg, case, off).values() for case, off in ((right, 0), (wrong, -0.9))
+    )
+    arrays = {name: np.concatenate([one()[name], two()[name][1:]]) for name in right.predicted}
+    for name in arrays:  # Beside the same vectors.
+        arrays[name][2] = arrays[name][0] + 0.9
+    judged = Judge(cfg, {Limits((right, wrong)): lambda: arrays}).claim(
+        claimed(right, control=(wrong,))
+    )
+    assert (judged.found.verdict, judged.control.verdict) == ("holds", "fails")

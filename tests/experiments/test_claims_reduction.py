@@ -155,10 +155,10 @@ def test_the_limit_is_near_vectors_and_far_at_other_rates(monkeypatch):
     monkeypatch.setattr(reduction, "LIMIT_WIDTH", 256)
     options = ["constants.scales=[0.1]", "constants.ratios=[1,4]", "seeds.limit=400"]
     cfg = load("claims", ClaimsConfig, options)
-    case = Limit((ONE, NO), (1,))
-    for wrong, low, high in ((NO, -0.4, 0.4), (Fraction(3, 2), -3.0, -0.9)):
-        found = reduction.limit_sizes(dataclasses.replace(case, wrong=wrong), cfg)
-        assert set(found) == set(case.predicted)
-        for name in ("delta1, t = 1", "delta2, t = 1", "dZ_A, t = 1", "dB, t = 1"):
-            trained, limit = found[name].mean(axis=-1)
+    right = Limit((ONE, NO), (1,))
+    found = reduction.limit_sizes([right, dataclasses.replace(right, wrong=Fraction(3, 2))], cfg)
+    assert set(found) == set(right.predicted)
+    for name in ("delta1, t = 1", "delta2, t = 1", "dZ_A, t = 1", "dB, t = 1"):
+        trained, *limits = found[name].mean(axis=-1)
+        for limit, low, high in zip(limits, (-0.4, -3.0), (0.4, -0.9), strict=True):
             assert ((low < trained - limit) & (trained - limit < high)).all(), name

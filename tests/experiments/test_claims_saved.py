@@ -18,6 +18,7 @@ from experiments.claims.settings import (
     Diagram,
     Escapes,
     Group,
+    Limits,
     Symmetries,
 )
 from experiments.lab import origin
@@ -26,7 +27,7 @@ from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from experiments.lab.schema import ConfigError
 from lora_theory.store.files import ResultsError
-from lora_theory.theory.claims import Limit, Reduction
+from lora_theory.theory.claims import Reduction
 from lora_theory.theory.regions import lattice
 
 # Of whatever has rows of its own: exponents, classes and escapes; and of other models, with ways.
@@ -304,9 +305,9 @@ def pieces_of(cfg):
             arrays = {n: np.zeros((pairs, len(piece.points)), int) for n in ("verdict", "from_t")}
         elif isinstance(piece, Symmetries):
             arrays = {"gaps": np.zeros(len(piece.cases))}
-        elif isinstance(piece, Limit):
-            shape = (2, len(reduction.lazy_pairs(cfg)), len(cfg.seeds["limit"]))
-            arrays = dict.fromkeys(piece.predicted, np.zeros(shape))
+        elif isinstance(piece, Limits):
+            shape = (1 + len(piece.cases), len(reduction.lazy_pairs(cfg)), len(cfg.seeds["limit"]))
+            arrays = dict.fromkeys(piece.cases[0].predicted, np.zeros(shape))
         elif isinstance(piece, Reduction):
             arrays = {"gaps": np.zeros(1)}
         elif isinstance(piece, Escapes):
@@ -340,8 +341,8 @@ WRONG_PIECES = [
     ("Reduction", {"gaps": lambda v: v - 1}, "gaps: negative"),
     ("Reduction", {"gaps": lambda v: v * np.nan}, "gaps: negative"),
     ("Reduction", {"gaps": lambda v: v[:0]}, "gaps: must be float64 of shape"),
-    ("Limit", {"f, t = 1": None}, "f, t = 1: missing"),
-    ("Limit", {"f, t = 1": lambda v: v[:1]}, "f, t = 1: must be float64 of shape"),
+    ("Limits", {"f, t = 1": None}, "f, t = 1: missing"),
+    ("Limits", {"f, t = 1": lambda v: v[:1]}, "f, t = 1: must be float64 of shape"),
     ("Escapes", {"slopes": None}, "slopes: missing"),
     ("Escapes", {"y": lambda v: v[1:]}, "y: must be float64 of shape"),
     ("Escapes", {"slopes": lambda v: v.astype(int)}, "slopes: must be float64"),
