@@ -63,7 +63,7 @@ fig2: $(READY) ## Figure 2 of the paper at full size, both losses (1 minute): re
 optimum: $(READY) ## Where the optimum lies: 96 seeds on a coarser grid (5 minutes): results/optimum, figures/optimum_*
 	$(RUN) experiments.optimum
 
-claims: $(READY) ## Every claim of the theory, measured (4 minutes): results/claims, figures/{claims.md,phase,rules,exponents,slopes,fig1}
+claims: $(READY) ## Every claim of the theory, measured (5 minutes): results/claims, figures/{claims.md,phase,rules,exponents,slopes,fig1}
 	$(RUN) experiments.claims
 
 width: $(READY) ## The landscape over widths and ranks (27 minutes): results/width, figures/width_*
