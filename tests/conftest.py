@@ -27,6 +27,8 @@ KEPT = {
     COMPILED: os.environ[COMPILED],
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    # As in pyproject.toml: an entry may be read while another process writes it.
+    "PYTHONWARNINGS": "ignore:Error reading persistent compilation cache entry",
 }
 jax.config.update("jax_compilation_cache_dir", KEPT[COMPILED])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
