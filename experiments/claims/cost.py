@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 from experiments import registry
 from experiments.claims import exact, reduction
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Escapes, Group, Limits, Piece, Symmetries
+from experiments.claims.settings import (
+    Approach,
+    Diagram,
+    Escapes,
+    Group,
+    Limits,
+    Piece,
+    Splits,
+    Symmetries,
+)
 from experiments.landscape import cost
 from lora_theory.theory.claims import Reduction
 
@@ -21,8 +30,10 @@ _COMPILING_WINDOW = 3.0
 # rates are asked for.
 _RUN = {"map": 3e-6, "layer_map": 2e-5, "rank_map": 2e-4, "two_layer_limit": 2e-4}
 _ASKED = 8.0
-# A symmetry; a point, seed and pair of constants of a phase diagram; a curve; a run of a reduction.
+# A symmetry; a model under an optimizer, however split; a point, seed and pair of constants of a
+# phase diagram; a curve; a run of a reduction.
 _SYMMETRY = 0.65
+_SPLIT = 1.0
 _POINT = {"map": 3e-5, "layer_map": 1.6e-4, "two_layer_limit": 2e-3}
 _CURVE = 0.005
 _ESCAPE = 2.0
@@ -43,6 +54,8 @@ def core_seconds(piece: Piece, cfg: "ClaimsConfig") -> float:
         return _ESCAPE
     if isinstance(piece, Symmetries):
         return _SYMMETRY * len(piece.cases)
+    if isinstance(piece, Splits):
+        return _SPLIT * len({case.model for case in piece.cases})
     if isinstance(piece, Limits):
         compared = len(reduction.lazy_pairs(cfg)) * len(cfg.seeds["limit"])
         return _COMPILING + _LIMIT_RUN * compared * max(piece.cases[0].steps)

@@ -46,6 +46,7 @@ from lora_theory.theory.claims import (
     Moving,
     Phase,
     Reduction,
+    Split,
     Symmetry,
 )
 from lora_theory.theory.regions import lattice
@@ -139,8 +140,8 @@ class ClaimsConfig(schema.Common):
 
 
 class Claims(Experiment[ClaimsConfig, Piece, Record]):
-    """A piece is a group of settings at all widths, a landscape, symmetries, a phase diagram or a
-    curve.
+    """A piece is a group of settings at all widths, a landscape, symmetries, splits, a phase
+    diagram or a curve.
     """
 
     name = "claims"
@@ -164,6 +165,8 @@ class Claims(Experiment[ClaimsConfig, Piece, Record]):
         pieces |= {repr(group): group for group in _longest_first(settings.groups(found), cfg)}
         for group in settings.symmetries(c for c in cases if isinstance(c, Symmetry)):
             pieces[f"symmetry {group.cases[0].update}"] = group
+        for split in settings.splits(c for c in cases if isinstance(c, Split)):
+            pieces[f"split {split.cases[0].optimizer}"] = split
         for (model, update, init), points in _phases(cases).items():
             pieces[f"phases {model} {update} {init}"] = Diagram(model, update, init, points)
         pieces |= {f"approach {curve}": curve for curve in settings.APPROACHES}

@@ -29,6 +29,7 @@ from experiments.claims.settings import (
     Group,
     Limits,
     Piece,
+    Splits,
     Symmetries,
 )
 from experiments.lab.experiment import Arrays
@@ -50,6 +51,7 @@ from lora_theory.theory.claims import (
     Phase,
     Placed,
     Reduction,
+    Split,
     Symmetry,
 )
 from lora_theory.theory.regions import areas, predicted_class
@@ -62,6 +64,7 @@ Classes = Mapping[tuple[Fraction, Fraction], Class | None]
 NUMBERS = (Exponents, Escape, Limit, Collapsing, Placed, Carried)  # What is judged by intervals.
 _IDENTITY_SEEDS = 20
 _REDUCTION_GAP = 1e-8  # What rounding grows to in some steps that amplify it.
+_FAR = 1e9  # Badness, in margins, of what is off by more than any number says.
 _IDENTITY_GAP = 1e-12  # Some thousand roundings of float64; where nothing rounds it is 0.
 
 
@@ -80,7 +83,7 @@ class Judge:
         self._curves: dict[Approach, Table] = {}
         self._limits: dict[Limit, Arrays] = {}
         self._escapes: dict[Escapes, Arrays] = {}
-        self._gaps: dict[Symmetry | Reduction, float] = {}
+        self._gaps: dict[Symmetry | Split | Reduction, float] = {}
         self._classes: dict[tuple[str, str, str], list[Classes]] = {}
         windows = {}
         for piece, read in pieces.items():
@@ -105,7 +108,7 @@ class Judge:
                     dict(zip(piece.points, row, strict=True)) for row in settings.classes(arrays)
                 ]
             else:
-                cases = piece.cases if isinstance(piece, Symmetries) else (piece,)
+                cases = piece.cases if isinstance(piece, Symmetries | Splits) else (piece,)
                 self._gaps |= zip(cases, arrays["gaps"].tolist(), strict=True)
         self._families = Families(cfg, windows)
 
@@ -166,6 +169,8 @@ class Judge:
             return [[_identity_row(case)]]
         if isinstance(case, Symmetry):
             return [[self._symmetry_row(case)]]
+        if isinstance(case, Split):
+            return [[self._split_row(case)]]
         if isinstance(case, Reduction):
             return [[self._reduction_row(case)]]
         return [self._moving_rows(case, count)]
@@ -328,6 +333,21 @@ class Judge:
             f"{case.model}, {case.update}, {INIT_NAMES[case.init]}, p = {case.p}, q = {case.q}; "
             f"float{32 if case.exact else 64}; n = 64",
             gap / most if most else 1e9 * (gap > 0),
+        )
+
+    def _split_row(self, case: Split) -> Row:
+        """In the seed that speaks most against the case."""
+        gap, where = self._gaps[case], f"{case.model}, {case.optimizer}, {INIT_NAMES[case.init]}"
+        if case.least is None:
+            which, allowed, off = "largest", f"at most {_REDUCTION_GAP:g}", gap / _REDUCTION_GAP
+        else:
+            least = float(case.least)
+            which, allowed, off = "least", f"at least {least:g}", least / max(gap, 1e-300)
+        return Row(
+            "holds" if off <= 1 else "fails",
+            f"{which} gap {gap:.1e} max |f| measured, {allowed} predicted",
+            f"{where}, G: {case.mixing}; float64; n = 64",
+            min(off, _FAR),
         )
 
     def _diagram(self, model: str, update: str, init: str) -> DrawnDiagram:

@@ -7,7 +7,15 @@ import numpy as np
 
 from experiments.claims import exact, reduction, settings
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Escapes, Limits, Piece, Symmetries
+from experiments.claims.settings import (
+    Approach,
+    Diagram,
+    Escapes,
+    Limits,
+    Piece,
+    Splits,
+    Symmetries,
+)
 from lora_theory.terms import Verdict
 from lora_theory.theory.claims import Case, Exponents, Reduction
 
@@ -56,8 +64,8 @@ def check_measured(
             raise ValueError("product: must be positive and finite")
         if not (np.isfinite(arrays["y"]) & (arrays["y"] != 0)).all():
             raise ValueError("y: must be finite and not 0")
-    elif isinstance(piece, Symmetries | Reduction):
-        count = len(piece.cases) if isinstance(piece, Symmetries) else 1
+    elif isinstance(piece, Symmetries | Splits | Reduction):
+        count = 1 if isinstance(piece, Reduction) else len(piece.cases)
         _check_shape(arrays, "gaps", (count,), "float64")
         if not (arrays["gaps"] >= 0).all():
             raise ValueError("gaps: negative")

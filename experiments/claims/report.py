@@ -168,8 +168,8 @@ def expected_errors(record: Record, cfg: "ClaimsConfig") -> str:
         "level of its own (Student's t, Bonferroni), and these levels, the expected number of "
         f"wrong ones of a judge that is so strict, add up to {levels:.2g}. Of bootstrapped "
         f"intervals no such level is known: the {landscapes} claims of landscapes that hold add at "
-        f"most {alpha * landscapes:.2g}. Identities, reductions, symmetries and phase diagrams, "
-        "which have no one interval, are not counted."
+        f"most {alpha * landscapes:.2g}. Identities, reductions, symmetries, splits and phase "
+        "diagrams, which have no one interval, are not counted."
     )
 
 
@@ -349,7 +349,8 @@ def _judging(cfg: "ClaimsConfig") -> list[str]:
         f"2^{decide.lost:g} of loss. A cell is judged by the {decide.quantile:.0%} quantile over "
         "seeds, a diverged run being ∞.",
         "An identity and a reduction hold to rounding; a symmetry bit for bit if its factors are "
-        "powers of two.",
+        "powers of two. That f does not depend on how B A is split holds to rounding (1e-08 of the "
+        "largest |f|); that it does, if it shows in every seed.",
         "Every claim has a control, the same check with something wrong, which must fail, of "
         "exponents and classes at every pair of constants. Some are far off and some by little: "
         "rates that are 1.5 to 2 margins off, diagrams and landscapes 2 margins.",

@@ -18,7 +18,7 @@ from lora_theory.exact import phases
 from lora_theory.exact.escape import escape_slopes, escape_steps, widest
 from lora_theory.stats.tables import Table
 from lora_theory.terms import Class, Setting, Verdict
-from lora_theory.theory.claims import Limit, Reduction, Symmetry
+from lora_theory.theory.claims import Limit, Reduction, Split, Symmetry
 
 if TYPE_CHECKING:
     from experiments.claims.experiment import ClaimsConfig
@@ -74,13 +74,19 @@ class Symmetries(NamedTuple):
     cases: tuple[Symmetry, ...]
 
 
+class Splits(NamedTuple):
+    """Splits of B A under one optimizer, which share trajectories."""
+
+    cases: tuple[Split, ...]
+
+
 class Limits(NamedTuple):
     """Limits at the same rates, which are compared with one set of runs in vectors."""
 
     cases: tuple[Limit, ...]
 
 
-Piece = Group | Diagram | Approach | Escapes | Symmetries | Limits | Reduction | Window
+Piece = Group | Diagram | Approach | Escapes | Symmetries | Splits | Limits | Reduction | Window
 
 # Of the size of the gradients: where it is far below them, no one feels it.
 _SYMMETRY_EPS = 0.01
@@ -130,6 +136,14 @@ def symmetries(cases: Iterable[Symmetry]) -> list[Symmetries]:
     return [Symmetries(tuple(group)) for group in found.values()]
 
 
+def splits(cases: Iterable[Split]) -> list[Splits]:
+    """Each case once, in pieces by optimizer."""
+    found: dict[str, dict[Split, None]] = {}
+    for case in cases:
+        found.setdefault(case.optimizer, {})[case] = None
+    return [Splits(tuple(group)) for group in found.values()]
+
+
 def limits(cases: Iterable[Limit]) -> list[Limits]:
     """Each case once, in pieces by what is trained in vectors."""
     found: dict[Hashable, dict[Limit, None]] = {}
@@ -140,7 +154,7 @@ def limits(cases: Iterable[Limit]) -> list[Limits]:
 
 def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
     """Run one piece; `tables`, `ways`, `classes` and `landscapes.Families` read what it gives, of
-    symmetries and reductions it is the gaps.
+    symmetries, splits and reductions it is the gaps.
     """
     if isinstance(piece, Window):
         return landscapes.measure(piece, cfg)
@@ -154,6 +168,8 @@ def measure(piece: Piece, cfg: "ClaimsConfig") -> dict[str, np.ndarray]:
         return {"gaps": np.array([reduction.gap(piece, cfg)])}
     if isinstance(piece, Symmetries):
         return {"gaps": np.array([_measure_symmetry(case) for case in piece.cases])}
+    if isinstance(piece, Splits):
+        return {"gaps": np.array([_measure_split(case) for case in piece.cases])}
     if isinstance(piece, Approach):
         middle = np.array([cfg.constants.middle])
         runs = exact.Runs(APPROACH_WIDTHS, tuple(cfg.seeds["map"]), middle, middle)
@@ -276,3 +292,11 @@ def _measure_symmetry(case: Symmetry) -> float:
         eps=_SYMMETRY_EPS,
         double=not case.exact,
     )
+
+
+def _measure_split(case: Split) -> float:
+    """Of all seeds the one that speaks most against the case."""
+    from lora_theory.train.splits import split_gaps
+
+    gaps = split_gaps(case.model, case.optimizer, case.init, case.mixing)  # type: ignore[arg-type]
+    return float(gaps.max() if case.least is None else gaps.min())

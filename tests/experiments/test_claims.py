@@ -1,6 +1,7 @@
 """`make claims` on a smaller set: verdicts, controls, exit status, resume, bad input."""
 
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -32,10 +33,11 @@ from lora_theory.theory import claims as theory
 from lora_theory.theory.exponents import classify
 from lora_theory.theory.regions import lattice
 from lora_theory.theory.rules import LAYER_SIGN, LINEAR_GD
+from lora_theory.train import splits
 
 ROOT = Path(__file__).parents[2]
 # Of every model that is solved exactly some claims, and one of a model in vectors; those of
-# symmetries, landscapes and of rates that are asked for are run by `.ci/run`.
+# symmetries, splits, landscapes and of rates that are asked for are run by `.ci/run`.
 SMALL = [
     "prop1-init1",
     "prop1-init2",
@@ -512,6 +514,65 @@ def test_symmetries_are_pieces_by_update():
     for name, piece in pieces.items():
         assert {f"symmetry {case.update}" for case in piece.cases} == {name}
         assert len(set(piece.cases)) == len(piece.cases) == 12
+
+
+@pytest.mark.parametrize("name", ["invariance-scaled-gd", "split-gd"])
+def test_a_split_is_judged_and_every_control_is_caught(name):
+    """On one toy, in this process; `.ci/run` has all of them."""
+    cfg = load("claims", ClaimsConfig)
+    (claim,) = theory.claims((name,))
+    cases, control = (
+        tuple(case for case in some if case.model == "layer")
+        for some in (claim.cases, claim.control)
+    )
+    claim = dataclasses.replace(claim, cases=cases, control=control)
+    pieces = {
+        piece: functools.partial(settings.measure, piece, cfg)
+        for piece in settings.splits((*cases, *control))
+    }
+    judged = Judge(cfg, pieces).claim(claim)
+    assert (judged.found.verdict, judged.control.verdict) == ("holds", "fails")
+    assert {row.verdict for row in judged.control.rows} == {"fails"}
+
+
+def test_splits_are_pieces_by_optimizer():
+    (part,) = Claims().plan(load("claims", ClaimsConfig))
+    pieces = {n: p for n, p in part.pieces.items() if isinstance(p, settings.Splits)}
+    assert {"split scaled_gd", "split lora_rite", "split adafactor"} < set(pieces)
+    for name, piece in pieces.items():
+        assert {f"split {case.optimizer}" for case in piece.cases} == {name}
+        assert len(set(piece.cases)) == len(piece.cases)
+
+
+@pytest.mark.parametrize(
+    ("least", "gap", "verdict"),
+    [
+        (None, 0.0, "holds"),
+        (None, 1e-9, "holds"),
+        (None, 1e-7, "fails"),
+        (None, np.inf, "fails"),
+        ("1/100", 0.02, "holds"),
+        ("1/100", np.inf, "holds"),
+        ("1/100", 0.009, "fails"),
+        ("1/100", 0.0, "fails"),
+    ],
+)
+def test_a_split_is_no_difference_or_one_that_is_large(least, gap, verdict):
+    case = theory.Split("layer", "gd", "both", "scale", least and Fraction(least))
+    claim = theory.Claim("s", "", "", (case,), "", (case,))
+    pieces = {settings.Splits((case,)): lambda: {"gaps": np.array([gap])}}
+    found = Judge(load("claims", ClaimsConfig), pieces).claim(claim).found
+    assert found.verdict == verdict
+    assert (found.worst.badness > 1) == (verdict == "fails")
+    assert np.isfinite(found.worst.badness)
+
+
+@pytest.mark.parametrize("least", [None, Fraction(1, 100)])
+def test_of_all_seeds_the_one_that_speaks_most_against_it_counts(least, monkeypatch):
+    monkeypatch.setattr(splits, "split_gaps", lambda *at: np.array([0.5, 0.25, 2.0]))
+    piece = settings.Splits((theory.Split("layer", "gd", "both", "scale", least),))
+    (gap,) = settings.measure(piece, load("claims", ClaimsConfig))["gaps"]
+    assert gap == (2.0 if least is None else 0.25)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from experiments.claims.cost import core_seconds
 from experiments.claims.experiment import Claims, ClaimsConfig
 from experiments.claims.landscapes import Window
-from experiments.claims.settings import Approach, Diagram, Escapes, Group, Symmetries
+from experiments.claims.settings import Approach, Diagram, Escapes, Group, Splits, Symmetries
 from experiments.lab.command_line import load
 from lora_theory.theory.claims import Reduction
 
@@ -20,7 +20,9 @@ def total(*overrides, kind=object, of=lambda piece: True):
     return sum(core_seconds(p, cfg) for p in found if isinstance(p, kind) and of(p))
 
 
-@pytest.mark.parametrize("kind", [Window, Group, Symmetries, Diagram, Approach, Escapes, Reduction])
+@pytest.mark.parametrize(
+    "kind", [Window, Group, Symmetries, Splits, Diagram, Approach, Escapes, Reduction]
+)
 def test_every_kind_of_piece_has_a_cost(kind):
     assert total(kind=kind) > 0
     assert total(kind=kind) < total()

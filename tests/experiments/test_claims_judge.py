@@ -22,6 +22,7 @@ from lora_theory.theory.claims import (
     Limit,
     Phase,
     Reduction,
+    Split,
     Symmetry,
 )
 from lora_theory.theory.escape import steps_per_log
@@ -233,6 +234,7 @@ def test_exponents_of_all_constants_share_the_confidence_of_a_claim(cfg):
     others = (
         Identity(("delta1",)),
         Symmetry("layer", "gd", "A", Fraction(2), Fraction(2), 2),
+        Split("layer", "gd", "both", "rotation"),
         Reduction("layer", "sign", 1, ("A",), ((NO, NO),)),
         Phase("gd", "A", POINTS, "A"),
     )

@@ -19,6 +19,7 @@ from experiments.claims.settings import (
     Escapes,
     Group,
     Limits,
+    Splits,
     Symmetries,
 )
 from experiments.lab import origin
@@ -303,7 +304,7 @@ def pieces_of(cfg):
             arrays = {n: np.ones((len(at.seeds), *s), "f4") for n, s in arrays.items()}
         elif isinstance(piece, Diagram):
             arrays = {n: np.zeros((pairs, len(piece.points)), int) for n in ("verdict", "from_t")}
-        elif isinstance(piece, Symmetries):
+        elif isinstance(piece, Symmetries | Splits):
             arrays = {"gaps": np.zeros(len(piece.cases))}
         elif isinstance(piece, Limits):
             shape = (1 + len(piece.cases), len(reduction.lazy_pairs(cfg)), len(cfg.seeds["limit"]))
@@ -338,6 +339,8 @@ WRONG_PIECES = [
     ("Diagram", {"from_t": lambda v: v[1:]}, "from_t: must be int64"),
     ("Symmetries", {"gaps": lambda v: v - 1}, "gaps: negative"),
     ("Symmetries", {"gaps": lambda v: v[:-1]}, "gaps: must be float64"),
+    ("Splits", {"gaps": lambda v: v - 1}, "gaps: negative"),
+    ("Splits", {"gaps": lambda v: v[:-1]}, "gaps: must be float64"),
     ("Reduction", {"gaps": lambda v: v - 1}, "gaps: negative"),
     ("Reduction", {"gaps": lambda v: v * np.nan}, "gaps: negative"),
     ("Reduction", {"gaps": lambda v: v[:0]}, "gaps: must be float64 of shape"),

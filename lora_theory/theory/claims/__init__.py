@@ -6,7 +6,15 @@ new claim is an entry in one of them.
 
 from collections.abc import Iterator
 
-from lora_theory.theory.claims import landscapes, layer, linear_toy, rank, symmetries, two_layer
+from lora_theory.theory.claims import (
+    landscapes,
+    layer,
+    linear_toy,
+    rank,
+    splits,
+    symmetries,
+    two_layer,
+)
 from lora_theory.theory.claims.records import Carried as Carried
 from lora_theory.theory.claims.records import Case as Case
 from lora_theory.theory.claims.records import Claim as Claim
@@ -21,6 +29,7 @@ from lora_theory.theory.claims.records import Phase as Phase
 from lora_theory.theory.claims.records import Placed as Placed
 from lora_theory.theory.claims.records import Reduction as Reduction
 from lora_theory.theory.claims.records import Setting as Setting
+from lora_theory.theory.claims.records import Split as Split
 from lora_theory.theory.claims.records import Symmetry as Symmetry
 from lora_theory.theory.claims.records import derived as derived
 
@@ -42,5 +51,5 @@ def claims(ids: tuple[str, ...] | None = None) -> list[Claim]:
 
 
 def _claims() -> Iterator[Claim]:
-    for subject in (linear_toy, layer, two_layer, rank, symmetries, landscapes):
+    for subject in (linear_toy, layer, two_layer, rank, symmetries, splits, landscapes):
         yield from subject.claims()

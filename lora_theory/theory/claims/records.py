@@ -21,6 +21,8 @@ INIT = "arXiv 2406.08447"
 MUA = "arXiv 2602.06204"
 RSLORA = "arXiv 2312.03732"
 REGRET = "LoRA Without Regret, 2025"
+RITE = "arXiv 2410.20625"
+SCALED = "arXiv 2402.02347"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +189,25 @@ class Symmetry:
 
 
 @dataclasses.dataclass(frozen=True)
+class Split:
+    """Training (B G, G⁻¹ A) gives the f_t of (B, A), to rounding; or it does not.
+
+    Attributes:
+        model, optimizer, init: what is trained.
+        mixing: which G: "permutation" (signed), "rotation", "scale" (s I), "general"; or "B alone",
+            a general one without its inverse on A.
+        least: None where f_t is the same; else by how much it differs at least, in every seed, in
+            units of the largest |f|.
+    """
+
+    model: str
+    optimizer: str
+    init: str
+    mixing: str
+    least: Fraction | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """Landscapes of the loss over (η_A, η_B) at several widths: of which model, update and init."""
 
@@ -267,7 +288,7 @@ class Carried:
 
 
 Moving = Collapsing | Placed | Carried
-Case = Exponents | Phase | Escape | Limit | Reduction | Identity | Symmetry | Moving
+Case = Exponents | Phase | Escape | Limit | Reduction | Identity | Symmetry | Split | Moving
 
 
 @dataclasses.dataclass(frozen=True)
