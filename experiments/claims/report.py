@@ -348,9 +348,9 @@ def _judging(cfg: "ClaimsConfig") -> list[str]:
         f"lie inside ±{decide.exponent:g}; carried rates, if they lose at most a factor "
         f"2^{decide.lost:g} of loss. A cell is judged by the {decide.quantile:.0%} quantile over "
         "seeds, a diverged run being ∞.",
-        "An identity and a reduction hold to rounding; a symmetry bit for bit if its factors are "
-        "powers of two. That f does not depend on how B A is split holds to rounding (1e-08 of the "
-        "largest |f|); that it does, if it shows in every seed.",
+        "An identity and a reduction hold to rounding, and so does that f is the same however B A "
+        "is split into factors; that it is another one holds if every seed shows a gap as large as "
+        "is claimed. A symmetry holds bit for bit if its factors are powers of two.",
         "Every claim has a control, the same check with something wrong, which must fail, of "
         "exponents and classes at every pair of constants. Some are far off and some by little: "
         "rates that are 1.5 to 2 margins off, diagrams and landscapes 2 margins.",
