@@ -228,10 +228,38 @@ def spectrum(y: Float[Array, "..."], tolerance: float | None = None) -> Spectrum
     k, r = y.shape[-2:]
     if k < r:  # Rows of zeros make V square, and change nothing else.
         y = jnp.pad(y, [(0, 0)] * (y.ndim - 2) + [(0, r - k), (0, 0)])
-    u, sigma, vt = jnp.linalg.svd(y, full_matrices=False)
+    u, sigma, vt = _thin_svd(y)
     rounding = jnp.finfo(y.dtype).eps * max(k, r) if tolerance is None else tolerance
     held = sigma > rounding * sigma[..., :1]
     return Spectrum(u * held[..., None, :], sigma, transposed(vt), held)
+
+
+def one_by_one(solve: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    """The same of matrices (…, k, r), on CPUs one after another, mapped over or stacked.
+
+    JAX shares the matrices of a stack among the threads of a pool, one of which waits until all are
+    done. In a program on as many devices as the pool has threads all of them may wait, for good.
+
+    Args:
+        solve: an SVD or the like of jax.numpy.
+
+    >>> import jax.numpy as jnp
+    >>> one_by_one(jnp.linalg.eigvalsh)(jnp.stack([jnp.eye(2), 3 * jnp.eye(2)])).tolist()
+    [[1.0, 1.0], [3.0, 3.0]]
+    """
+    alone = jax.custom_batching.sequential_vmap(lambda y: solve(y))  # No defaults of its own.
+
+    def solved(y: Array) -> Any:
+        if jax.default_backend() != "cpu":
+            return solve(y)
+        return alone(y) if y.ndim == 2 else jax.vmap(solved)(y)
+
+    return solved
+
+
+@one_by_one
+def _thin_svd(y: Array) -> Any:
+    return jnp.linalg.svd(y, full_matrices=False)
 
 
 def reciprocal(values: Array, where: Array) -> Array:

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from lora_theory.adapters.factors import Direction, reciprocal, spectrum, transposed
+from lora_theory.adapters.factors import Direction, one_by_one, reciprocal, spectrum, transposed
 from lora_theory.arrays import Array, Float
+
+_eigh, _eigvalsh = one_by_one(jnp.linalg.eigh), one_by_one(jnp.linalg.eigvalsh)
 
 
 class Moments(NamedTuple):
@@ -121,7 +123,7 @@ def _moved(
 
 def _loss(before: Array, after: Array) -> Array:
     """max_i λ_i(before) − λ_i(after), at least 0, eigenvalues in order of size."""
-    gone = jnp.linalg.eigvalsh(before) - jnp.linalg.eigvalsh(after)
+    gone = _eigvalsh(before) - _eigvalsh(after)
     return jnp.maximum(gone.max(axis=-1), 0)
 
 
@@ -131,7 +133,7 @@ def _inverse_root(second: Array, escaped: Array, eps: Any, rows: int) -> Array:
     Of a gradient of lower rank than r the rest is rounding, which would be blown up to the size of
     the gradient itself, and through R⁻¹ of what it moves to any size.
     """
-    values, vectors = jnp.linalg.eigh(_symmetric(second))
+    values, vectors = _eigh(_symmetric(second))
     squares = jnp.maximum(values, 0) + escaped[..., None]
     rounding = jnp.finfo(squares.dtype).eps * max(rows, squares.shape[-1]) * squares[..., -1:]
     root = reciprocal(jnp.sqrt(squares) + eps, squares > rounding)

@@ -9,10 +9,19 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx, serialization
+from jax.extend.core import jaxprs_in_params
 
 from lora_theory import LoRA
-from lora_theory.adapters.factors import Direction, Layout, Place, over_pairs, spectrum
+from lora_theory.adapters.factors import (
+    Direction,
+    Layout,
+    Place,
+    one_by_one,
+    over_pairs,
+    spectrum,
+)
 from lora_theory.adapters.recipe import Recipe
+from lora_theory.adapters.rivals import lora_rite, scaled_gd
 
 RNG = np.random.default_rng(0)
 
@@ -170,3 +179,40 @@ def test_zero_is_inverted_to_zero_without_damping():
     for value in (split.inverse(), split.gram_inverse(0.0), split.basis):
         np.testing.assert_array_equal(value, jnp.zeros_like(value))
     np.testing.assert_allclose(split.gram_inverse(0.5), 2 * np.eye(3), atol=1e-6)
+
+
+# --- Matrices one by one ---
+
+
+def stacked_solvers(jaxpr):
+    """The solvers of LAPACK in a program that are given several matrices."""
+    found = []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in ("svd", "eigh") and eqn.invars[0].aval.ndim > 2:
+            found.append(eqn.primitive.name)
+        for inner in jaxprs_in_params(eqn.params):
+            found += stacked_solvers(inner)
+    return found
+
+
+@pytest.mark.parametrize("make", [scaled_gd, lora_rite])
+def test_on_a_cpu_matrices_that_are_mapped_over_or_stacked_are_solved_one_by_one(make):
+    """JAX's own batches wait for threads, of which a sweep on several devices leaves none."""
+
+    def moved(rate, params):
+        tx = make(rate)
+        return tx.update(params, tx.init(params), params)[0]
+
+    params = {"lora_A": jnp.ones((3, 4, 64)), "lora_B": jnp.ones((3, 32, 4))}
+    mapped = jax.make_jaxpr(jax.vmap(moved, in_axes=(0, None)))(jnp.ones(5), params)
+    assert "svd" in str(mapped)
+    assert stacked_solvers(mapped.jaxpr) == []
+    control = jax.make_jaxpr(jax.vmap(jnp.linalg.svd))(jnp.ones((5, 4, 3)))
+    assert stacked_solvers(control.jaxpr) == ["svd"]
+
+
+def test_one_by_one_is_the_same_as_together():
+    matrices = jnp.asarray(RNG.normal(size=(2, 3, 5, 4)))
+    found = jax.jit(jax.vmap(one_by_one(jnp.linalg.qr)))(matrices)
+    for one, other in zip(found, jnp.linalg.qr(matrices), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
