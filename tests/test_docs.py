@@ -142,6 +142,7 @@ COMMANDS = [
     "width-quick",
     "width",
     "width-all",
+    "preconditioning",
     "transformer",
     "parity",
     "bench",

@@ -57,8 +57,7 @@ def draw_map(ax: Axes, land: Landscape, judged: np.ndarray, norm: LogNorm) -> An
     that diverge; outlines are the cells within 1 % and 5 % of the best; the dashed line is
     η_A = η_B. Returns the mesh, whose array is the map.
     """
-    mesh = draw_mesh(ax, _edges(land.eta_a), _edges(land.eta_b), judged, norm)
-    log_axes(ax, land)
+    mesh = draw_cells(ax, land, judged, norm)
     if min(judged.shape) > 1:
         with np.errstate(all="ignore"):
             ax.contour(
@@ -71,6 +70,13 @@ def draw_map(ax: Axes, land: Landscape, judged: np.ndarray, norm: LogNorm) -> An
             ).set(**_SHARE_LINE)
     for within, (colour, dash) in NEAR.items():
         _outline(ax, land, landscapes.near_best(judged, within), colour, dash, 1.0)
+    return mesh
+
+
+def draw_cells(ax: Axes, land: Landscape, judged: np.ndarray, norm: LogNorm) -> Any:
+    """The cells of such a map alone, and the line η_A = η_B. Returns the mesh."""
+    mesh = draw_mesh(ax, _edges(land.eta_a), _edges(land.eta_b), judged, norm)
+    log_axes(ax, land)
     if not np.isfinite(judged).any():
         say(ax, NOTHING)
     return mesh

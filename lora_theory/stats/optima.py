@@ -10,7 +10,14 @@ import numpy as np
 from scipy.special import bdtr
 
 from lora_theory import arguments
-from lora_theory.stats.intervals import CONFIDENCE, fewest_seeds, quantile, resampled_seeds
+from lora_theory.stats.intervals import (
+    CONFIDENCE,
+    Interval,
+    crossed,
+    fewest_seeds,
+    quantile,
+    resampled_seeds,
+)
 from lora_theory.stats.landscapes import (
     Cell,
     Judge,
@@ -22,6 +29,7 @@ from lora_theory.stats.landscapes import (
     papers_mean,
 )
 from lora_theory.stats.numbers import numbers
+from lora_theory.terms import Outcome
 
 _FLIPS = 500
 _TOGETHER = 2**16  # Flips × pairs that are compared together: more would only take memory.
@@ -238,3 +246,76 @@ def gain(
     lost = np.isinf(columns)
     counted = np.where(lost, penalty * others.start[:, None], columns)
     return Gain(best, equal, counted, (int(lost[:, 0].sum()), int(lost[:, 1].sum())))
+
+
+def regret(
+    land: Landscape,
+    judge: Judge,
+    *,
+    ratio: float = 1.0,
+    resamples: int = 400,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """What one rate costs: ρ = log10 L(best with η_B = ratio · η_A) − log10 L(best of all pairs).
+
+    Either half of the seeds chooses both pairs, and the other compares them, seed by seed
+    (`crossed`); ρ is the median over seeds. A diverged run counts as ∞: as large as another one,
+    and larger than any loss.
+
+    Args:
+        land: the landscape; rates of 0 do not compete.
+        judge: by what pairs are chosen.
+        ratio: λ of the one rate.
+        resamples: draws of seeds for the interval.
+        confidence: of the interval.
+
+    Returns:
+        ρ and its interval; NaN where all cells, or all of that ratio, diverge in half of the seeds.
+
+    Raises:
+        ValueError: fewer than two seeds, or no cells of that ratio.
+
+    >>> rates = np.array([1.0, 2.0])
+    >>> losses = np.tile([[10.0, 1.0], [9.0, 10.0]], (6, 1, 1))
+    >>> land = Landscape(losses, np.full(6, 20.0), rates, rates)
+    >>> [float(regret(land, Judge(), ratio=at).mean.round(2)) for at in (1, 2, 0.5)]
+    [1.0, 0.0, 0.95]
+    """
+    land, judge = checked("land", land).positive, judging(judge)
+    along = land._replace(eta_b=land.eta_b / arguments.positive("ratio", ratio))
+    if not along.equal.any():
+        raise ValueError(f"ratio: must be that of some cells of the grid (got {ratio:g})")
+
+    def lost(chooses: np.ndarray, compares: np.ndarray) -> np.ndarray:
+        judged = judge.judge(land.losses[chooses])
+        best, equal = best_pair(along, judged), best_equal_pair(along, judged)
+        if best is None or equal is None:
+            return np.full(len(compares), np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = [np.log10(land.losses[compares, at.i, at.j]) for at in (equal, best)]
+            return np.where(logs[0] == logs[1], 0.0, logs[0] - logs[1])
+
+    return crossed(
+        lost, len(land.losses), statistic=_median, resamples=resamples, confidence=confidence
+    )
+
+
+def nearly_optimal(found: Interval, margin: float) -> Outcome:
+    """Whether one rate is enough: it costs at most the margin.
+
+    holds: the whole interval lies at or below the margin; fails: all of it is above; undecided:
+    neither, or there is no interval.
+
+    >>> ends = [(-0.1, 0.05), (0.2, np.inf), (0.05, 0.3), (np.nan, np.nan)]
+    >>> [nearly_optimal(Interval(*map(np.array, (0.0, *end))), 0.1) for end in ends]
+    ['holds', 'fails', 'undecided', 'undecided']
+    """
+    margin = arguments.at_least("margin", margin, 0)
+    if found.high <= margin:
+        return "holds"
+    return "fails" if found.low > margin else "undecided"
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Of the last axis; NaN if one is."""
+    return np.asarray(np.nan if np.isnan(values).any() else quantile(values))

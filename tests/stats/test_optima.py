@@ -7,7 +7,7 @@ import pytest
 
 from lora_theory.stats import optima
 from lora_theory.stats.landscapes import Judge, Landscape, near_best, papers_mean
-from lora_theory.stats.optima import cloud, gain, unbeaten
+from lora_theory.stats.optima import cloud, gain, nearly_optimal, regret, unbeaten
 
 MEDIAN, CAREFUL = Judge(), Judge(0.75)
 A, B = np.meshgrid(np.arange(5.0), np.arange(5.0), indexing="ij")
@@ -362,3 +362,58 @@ def test_all_signs_of_few_seeds_are_tried():
     signs = optima._flips(4)
     assert len({tuple(row) for row in signs.tolist()}) == 8
     assert (signs[0] == 1).all()
+
+
+# --- What one rate costs ---
+
+POWERS = 2.0 ** np.arange(-6, 7)
+
+
+def oblique(ratio, seeds=48, noise=0.1, depth=1.0):
+    """A loss whose log10 grows by `depth` a decade away from η_B = ratio · η_A."""
+    a, b = np.log10(POWERS)[:, None], np.log10(POWERS)[None, :]
+    logs = depth * np.abs(b - a - np.log10(ratio)) + np.abs(a + b - np.log10(ratio))
+    drawn = logs + noise * np.random.default_rng(0).normal(size=(seeds, 13, 13))
+    return Landscape(10.0**drawn, np.full(seeds, 1e9), POWERS, POWERS)
+
+
+@pytest.mark.parametrize(("ratio", "cost"), [(1.0, 0.0), (4.0, np.log10(4)), (16.0, np.log10(16))])
+def test_the_regret_of_one_rate_is_how_far_the_valley_lies_from_it(ratio, cost):
+    found = regret(oblique(ratio, noise=0.02), Judge())
+    assert found.low - 0.02 <= cost <= found.high + 0.02
+    assert nearly_optimal(found, 0.1) == ("holds" if ratio == 1 else "fails")
+    other = regret(oblique(ratio, noise=0.02), Judge(), ratio=ratio)
+    assert nearly_optimal(other, 0.1) == "holds"
+
+
+def test_choosing_on_the_seeds_that_compare_would_flatter_the_pair():
+    """Of pure noise the best of 169 cells beats that of 13 on its own seeds, and not on others."""
+    flat = oblique(1.0, depth=0.0, noise=0.5)
+    flat = flat._replace(losses=np.random.default_rng(1).lognormal(size=flat.losses.shape))
+    found = regret(flat, Judge())
+    assert found.low < 0 < found.high
+    judged = Judge().judge(flat.losses)
+    assert np.log10(judged[flat.equal].min() / judged.min()) > 0.05
+
+
+def test_a_diverged_run_is_larger_than_any_loss_and_as_large_as_another():
+    land = oblique(4.0, noise=0.0)
+    along = land.losses.copy()
+    along[:, land.equal] = np.inf
+    along[:, 0, 0] = 1e6
+    lost = regret(land._replace(losses=along), Judge())
+    assert lost.mean > 5
+    # All pairs diverge for a fifth of the seeds: there both are alike.
+    both = land.losses.copy()
+    both[::5] = np.inf
+    assert regret(land._replace(losses=both), Judge()).mean == pytest.approx(np.log10(4), abs=1e-9)
+    everywhere = regret(land._replace(losses=np.full_like(both, np.inf)), Judge())
+    assert np.isnan(everywhere.mean)
+    assert nearly_optimal(everywhere, 0.1) == "undecided"
+
+
+def test_a_ratio_that_the_grid_has_not_is_refused():
+    with pytest.raises(ValueError, match="ratio: must be that of some cells"):
+        regret(oblique(1.0), Judge(), ratio=3.0)
+    with pytest.raises(ValueError, match="ratio"):
+        regret(oblique(1.0), Judge(), ratio=0.0)

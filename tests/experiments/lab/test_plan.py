@@ -38,6 +38,7 @@ PLANNED = {
     ),
     "claims": (["claims"], None, None),
     "transformer": (["transformer"], 120, None),
+    "preconditioning": (["preconditioning"], 15 * 64, None),
 }
 PROBE = """
 import contextlib, importlib, io, json, sys
