@@ -41,7 +41,7 @@ from lora_theory.stats.landscapes import (
 )
 from lora_theory.stats.optima import nearly_optimal, regret
 from lora_theory.store.dataset import Layout
-from lora_theory.terms import INIT_NAMES, INITS
+from lora_theory.terms import INIT_NAMES, INITS, Outcome
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -54,9 +54,9 @@ _NAMES = {
     "scaled_adamw": "scaled AdamW",
     "lora_rite": "LoRA-RITE",
 }
-# Core-seconds of a step beyond a gradient's, each run: singular values of both factors, moments.
-# Measured at n = 64 and 256 on a virtual machine, AMD EPYC.
-_BEYOND = {"scaled_gd": 1e-5, "scaled_adamw": 1.2e-5, "lora_rite": 3e-5}
+# Core-seconds of a run and step for the singular values of both factors: each, and for each n.
+# Measured at n = 64 and 256, rank 4, on a virtual machine, AMD EPYC.
+_SINGULAR = {"scaled_gd": (8e-6, 5e-8), "scaled_adamw": (8e-6, 5e-8), "lora_rite": (2e-5, 8e-8)}
 _COMPILING = 3.0
 
 
@@ -218,8 +218,9 @@ class Preconditioning(Experiment[PreconditioningConfig, Piece, "Dataset"]):
         """All its runs, and its share of compiling."""
         optimizer, runs = piece.panel.optimizer, cfg.points**2
         found = cost.core_seconds(cfg.model(piece.panel.toy), cfg.task, optimizer, runs, cfg.steps)
-        beyond = _BEYOND.get(optimizer, 0.0) * runs * cfg.steps
-        return found + beyond + _COMPILING / len(cfg.seeds)
+        each, of_width = _SINGULAR.get(optimizer, (0.0, 0.0))
+        singular = (each + of_width * cfg.width) * runs * cfg.steps
+        return found + singular + _COMPILING / len(cfg.seeds)
 
     def group(self, piece: Piece) -> Panel:
         """Seeds share a compilation."""
@@ -260,11 +261,16 @@ class Preconditioning(Experiment[PreconditioningConfig, Piece, "Dataset"]):
         said = lines(found, cfg)
         rows: dict[str, list[Shown]] = {}
         for at in found:
-            title = f"{_NAMES.get(at.panel.optimizer, at.panel.optimizer)}\n{_short(at, cfg)}"
-            rows.setdefault(_row(at.panel.toy, cfg), []).append(Shown(title, at.land))
+            words = f"{_NAMES.get(at.panel.optimizer, at.panel.optimizer)}\n{_short(at, cfg)}"
+            rows.setdefault(_row(at.panel.toy, cfg), []).append(Shown(words, at.land))
+        title = (
+            f"{_setting(cfg)}\n"
+            + r"$\rho=\log_{10}$ of the loss at the best one rate over that at "
+            f"the best pair, chosen on other seeds; up to {cfg.judge.margin:g} one rate is enough"
+        )
         return Report(
             said,
-            {self.name: grid_figure(rows, Judge(), what=_curve(cfg), title=_setting(cfg))},
+            {self.name: grid_figure(rows, Judge(), what=_curve(cfg), title=title)},
             kept={f"{self.name}.md": "\n".join([_TITLE, "", *said]) + "\n"},
         )
 
@@ -292,6 +298,14 @@ class Found(NamedTuple):
     regret: Interval
     careful: Interval
     controls: tuple[Interval, Interval]
+
+    def caught(self, margin: float) -> bool:
+        """Whether the judge sees that one of the controls is not enough."""
+        return "fails" in [nearly_optimal(control, margin) for control in self.controls]
+
+    def verdict(self, margin: float) -> Outcome:
+        """Whether one rate is enough; undecided in a valley in which controls are as good."""
+        return nearly_optimal(self.regret, margin) if self.caught(margin) else "undecided"
 
 
 def judged(panel: Panel, losses: np.ndarray, cfg: PreconditioningConfig) -> Found:
@@ -327,7 +341,7 @@ def lines(found: list[Found], cfg: PreconditioningConfig) -> list[str]:
         f"{judge.confidence:.0%} interval (bootstrap over seeds) is at most {judge.margin:g}, and "
         f"not if all of it is above. The control is the same for η_A = {judge.control:g} η_B and "
         f"for η_B = {judge.control:g} η_A: one of them must not be enough, or the valley is too "
-        "flat to tell.",
+        "flat to tell, and undecided.",
         "",
         "| toy | optimizer | log2 (η_A, η_B) of the best | loss | log2 of the best one rate | loss "
         "| ρ | one rate is enough | ρ by the 75 % quantile | control |",
@@ -340,17 +354,15 @@ def lines(found: list[Found], cfg: PreconditioningConfig) -> list[str]:
 
 def _table_row(at: Found, cfg: PreconditioningConfig) -> str:
     margin = cfg.judge.margin
-    verdict = nearly_optimal(at.regret, margin)
-    caught = "fails" in [nearly_optimal(control, margin) for control in at.controls]
     cells = (
         _row(at.panel.toy, cfg),
         _NAMES.get(at.panel.optimizer, at.panel.optimizer),
         *_pair(at.best),
         *_pair(at.equal, one=True),
         _shown(at.regret),
-        f"**{verdict}**",
+        f"**{at.verdict(margin)}**",
         _shown(at.careful),
-        f"{'; '.join(map(_shown, at.controls))}: {'caught' if caught else 'not caught'}",
+        f"{'; '.join(map(_shown, at.controls))}: {'' if at.caught(margin) else 'not '}caught",
     )
     return "| " + " | ".join(cells) + " |"
 
@@ -371,14 +383,17 @@ def _borders(found: list[Found]) -> list[str]:
 
 def _shown(found: Interval) -> str:
     if np.isnan(found.low):
-        return f"{float(found.mean):+.2f} (no interval)".replace("-", "−")
-    words = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*map(float, found))
-    return words.replace("-", "−").replace("inf", "∞")
+        return f"{_signed(found.mean)} (no interval)"
+    return "{} [{}, {}]".format(*map(_signed, found))
 
 
 def _short(at: Found, cfg: PreconditioningConfig) -> str:
-    value = f"{float(at.regret.mean):+.2f}".replace("-", "−").replace("inf", "∞")
-    return rf"$\rho$ = {value}, {nearly_optimal(at.regret, cfg.judge.margin)}"
+    return rf"$\rho$ = {_signed(at.regret.mean)}, {at.verdict(cfg.judge.margin)}"
+
+
+def _signed(value: np.ndarray) -> str:
+    """Two decimals, and no −0.00."""
+    return f"{np.round(float(value), 2) + 0.0:+.2f}".replace("-", "−").replace("inf", "∞")
 
 
 def _row(toy: str, cfg: PreconditioningConfig) -> str:

@@ -59,10 +59,10 @@ def grid_figure(
         figure = Figure(figsize=(WIDTH, 0.6 + 1.5 * len(rows)), layout=dense(0.03))
         axes = figure.subplots(len(rows), count, squeeze=False)
         for row, (name, maps) in zip(axes, rows.items(), strict=True):
-            _row(figure, row, maps, judge, f"{name}\n{what}")
-            row[0].set_ylabel(r"$\eta_B$", labelpad=1)
+            _row(figure, row, maps, judge, f"{name}\n{what}, up to that at t = 0")
+            row[0].set_ylabel(r"$\log_2\,\eta_B$", labelpad=1)
         for ax in axes[-1]:
-            ax.set_xlabel(r"$\eta_A$", labelpad=1)
+            ax.set_xlabel(r"$\log_2\,\eta_A$", labelpad=1)
         figure.suptitle(title, fontsize=8)
         legend_below(figure, _legend(judge), ncols=4)
     return figure
@@ -77,7 +77,7 @@ def _row(figure: Figure, axes: Any, maps: Sequence[Shown], judge: Judge, label: 
         draw_pairs(ax, best_pairs(shown.land, judge), {})
         ax.set_title(shown.title, fontsize=7, pad=3)
         _powers_of_2(ax)
-    bar = figure.colorbar(mesh, ax=list(axes), location="right", aspect=16, pad=0.01)
+    bar = figure.colorbar(mesh, ax=list(axes), location="right", aspect=16, pad=0.025, extend="max")
     bar.set_label(label, fontsize=7)
     loss_ticks(bar.ax.yaxis, float(norm.vmax or 1.0) / float(norm.vmin or 1.0))
 
@@ -85,7 +85,7 @@ def _row(figure: Figure, axes: Any, maps: Sequence[Shown], judge: Judge, label: 
 def _powers_of_2(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(base=2, numticks=4))
-        axis.set_major_formatter(lambda rate, _: rf"$2^{{{np.log2(rate):.0f}}}$")
+        axis.set_major_formatter(lambda rate, _: f"{np.log2(rate):.0f}".replace("-", "−"))
         axis.set_minor_locator(NullLocator())
     ax.tick_params(pad=1.5, length=2)
     ax.set_box_aspect(1)

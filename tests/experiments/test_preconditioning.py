@@ -142,6 +142,7 @@ def test_a_valley_that_is_flat_across_both_lines_is_said():
     flat = made[0]._replace(controls=(made[0].regret,) * 2)
     (row,) = [line for line in lines([flat], cfg) if line.startswith("| two-layer")]
     assert row.endswith(": not caught |")
+    assert "**undecided**" in row
 
 
 def test_the_best_pairs_are_said():
