@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from experiments.preconditioning import (
 from lora_theory.stats.optima import nearly_optimal
 from lora_theory.store.dataset import Results
 
+ROOT = Path(__file__).parents[2]
 SMALL = [
     "width=16", "rank=2", "task.n_train=8", "task.n_test=8", "steps=6", "seeds=2", "dpi=30",
     "judge.resamples=100", "judge.control=2", "~toys.init1", "~toys.init2",
@@ -187,3 +189,15 @@ def test_costs_grow_with_what_is_to_do():
     assert study.core_seconds(dearer, cfg) > study.core_seconds(piece, cfg)
     longer = dataclasses.replace(cfg, steps=40)
     assert study.core_seconds(piece, longer) > study.core_seconds(piece, cfg)
+
+
+def test_the_page_says_what_the_table_says():
+    page = (ROOT / "docs/training.md").read_text().split("## Rivals without λ")[1]
+    told = re.findall(
+        r"(−?\d\.\d\d)\s+\[(−?\d\.\d\d), (−?\d\.\d\d)\]", page.split("## A worked")[0]
+    )
+    table = (ROOT / "figures/preconditioning.md").read_text().replace("+", "")
+    assert len(told) == 9
+    assert [at for at in told if "{} [{}, {}]".format(*at) not in table] == []
+    rows = [row for row in table.splitlines() if "scaled GD" in row and "feature" in row]
+    assert ["**holds**" in row for row in rows] == [True, True]
