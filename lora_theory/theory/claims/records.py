@@ -197,7 +197,7 @@ class Split:
         mixing: which G: "permutation" (signed), "rotation", "scale" (s I), "general"; or "B alone",
             a general one without its inverse on A.
         least: None where f_t is the same; else by how much it differs at least, in every seed, in
-            units of the largest |f|.
+            units of `max |f|`.
     """
 
     model: str
