@@ -91,12 +91,12 @@ class Suggestion:
     ) -> tuple[float, float]:
         """(η_A, η_B) of a model that is so many times as wide, of so many times the rank and α.
 
-        ========  ==============  ==========================
-        init      η_A ∝           η_B ∝
-        ========  ==============  ==========================
-        "A"       n^−1            (α r^(1−γ))^−1
-        "B"       n^−1/2 / (α r^(1−γ+ρ/2))  n^−1/2 r^(ρ/2)
-        ========  ==============  ==========================
+        ====  ==========================  ================
+        init  η_A ∝                       η_B ∝
+        ====  ==========================  ================
+        "A"   n^−1                        1 / (α r^(1−γ))
+        "B"   n^−1/2 / (α r^(1−γ+ρ/2))    n^−1/2 r^(ρ/2)
+        ====  ==========================  ================
 
         For Adam and sign updates, of a loss that reads the layer by a 1/n readout. That of α is an
         exact symmetry of training; those of n and r are powers that the conditions have for one
@@ -141,10 +141,9 @@ class Suggestion:
         if self.step is not None:
             other = "B" if self.init == "A" else "A"
             rest.append(f"{other} alone takes {self.step:g} of the loss off in them")
-        rest.append(
-            f"{self.spent} training steps on {self.groups} group{'s' * (self.groups > 1)} of batches; by layer κ is "
-            f"{min(self.moved):.3g} … {max(self.moved):.3g}"
-        )
+        groups = f"{self.groups} group{'s' * (self.groups > 1)} of batches"
+        layers = f"{min(self.moved):.3g} … {max(self.moved):.3g}"
+        rest.append(f"{self.spent} training steps on {groups}; by layer κ is {layers}")
         rest += [
             f"with κ = {one.kappa:g}, T = {one.steps}: η_A {one.eta_a:.3g}, η_B {one.eta_b:.3g}, "
             f"λ {one.eta_b / one.eta_a:.3g}"
