@@ -47,7 +47,7 @@ class Suggestion:
         kappa: κ.
         step: the part of the loss; None where both factors are random.
         steps: T.
-        moved: relative change by layer, at these rates.
+        moved: relative change by layer, at these rates; NaN of one without a gradient.
         varied: rates with half and twice κ, and half T; of the first group of batches.
         spent: training steps taken.
         groups: of batches.
@@ -142,7 +142,8 @@ class Suggestion:
             other = "B" if self.init == "A" else "A"
             rest.append(f"{other} alone takes {self.step:g} of the loss off in them")
         groups = f"{self.groups} group{'s' * (self.groups > 1)} of batches"
-        layers = f"{min(self.moved):.3g} … {max(self.moved):.3g}"
+        moving = _moving(np.array(self.moved))
+        layers = f"{moving.min():.3g} … {moving.max():.3g}"
         rest.append(f"{self.spent} training steps on {groups}; by layer κ is {layers}")
         rest += [
             f"with κ = {one.kappa:g}, T = {one.steps}: η_A {one.eta_a:.3g}, η_B {one.eta_b:.3g}, "
@@ -288,15 +289,22 @@ def _rates(
 def _kept(found: Found, name: str) -> float:
     """A field of what was found; ∞ where the loss has more than doubled, so that none counts.
 
-    Of layers the geometric mean of those that have a gradient, NaN if none has.
+    Of layers the geometric mean of those that have a gradient and move, NaN if none has one: a
+    layer that is frozen, or not used, says nothing of the others.
     """
-    values = np.atleast_1d(getattr(found, name))
-    known = values[~np.isnan(values)]
     if not found.grew <= _MOST:
         return math.inf
-    if name.startswith("step") or not known.size:
-        return float(values[0]) if known.size else math.nan
-    return float(np.exp(np.log(known).mean())) if known.all() else 0.0
+    if name.startswith("step"):
+        return float(getattr(found, name))
+    moved = getattr(found, name)
+    if np.isnan(moved).all():
+        return math.nan
+    moving = _moving(moved)
+    return float(np.exp(np.log(moving).mean())) if moving.size else 0.0
+
+
+def _moving(moved: np.ndarray) -> np.ndarray:
+    return moved[moved > _NOTHING * np.nanmax(moved)]
 
 
 def _by_layer(found: Found, init: Init) -> tuple[float, ...]:

@@ -143,6 +143,27 @@ def test_a_group_trains_along_and_layers_are_many():
     assert math.prod(found.moved) ** 0.5 == pytest.approx(2.0, rel=0.05)
 
 
+def test_a_layer_that_rests_says_nothing_of_the_others():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.used, self.frozen = (LayerToy(8, 2, init="A", key=seed_key(k)) for k in range(2))
+            self.idle = LayerToy(8, 2, init="A", key=seed_key(2))
+
+        def __call__(self, x):
+            return self.used(x) + self.frozen(x)
+
+    drawn = [signs_task(8, 4, 1, target=3.0, key=seed_key(k)) for k in range(T)]
+    batches = [(one.x_train, one.y_train) for one in drawn]
+    groups = {"frozen": ParamGroup(match="frozen.*")}
+    optimizer = functools.partial(adam, groups=groups)
+    found = suggest(Net(), batches, optimizer=optimizer, kappa=2.0)
+    frozen, idle, used = found.moved
+    assert frozen < 1e-6
+    assert math.isnan(idle)
+    assert used == pytest.approx(2.0, rel=0.05)
+    assert "by layer κ is 0 … 2" not in str(found)
+
+
 # What can not be.
 
 
