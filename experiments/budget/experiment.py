@@ -77,9 +77,9 @@ class Budget(Experiment[BudgetConfig, Piece, "Dataset"]):
         """One thread a device."""
         return finetuning.free_devices().qsize()
 
-    def group(self, piece: Piece) -> str:
-        """A task's pieces share what is compiled."""
-        return piece.task
+    def group(self, piece: Piece) -> int:
+        """Seeds run side by side; what is compiled for one is kept for all."""
+        return piece.seed
 
     def core_seconds(self, piece: Piece, cfg: BudgetConfig) -> float:
         """All arms at all rates; compiling, a minute or two a process, is left out."""

@@ -33,6 +33,7 @@ class Judged(NamedTuple):
         gained: (ways,) that of k = judge.trials, less that of the first way.
         seconds: (ways,) of a step, in units of the first way's.
         ratios: of each way (S, arms) λ.
+        of_zero: the median score of a toy whose output is 0; 0 of the transformer.
     """
 
     task: str
@@ -42,6 +43,7 @@ class Judged(NamedTuple):
     gained: Interval
     seconds: list[float]
     ratios: list[np.ndarray]
+    of_zero: float
 
 
 def report(results: "Dataset", cfg: BudgetConfig) -> Report:
@@ -94,7 +96,20 @@ def judged(results: "Dataset", task: str, cfg: BudgetConfig) -> Judged:
     ]
     ratios = [np.stack([of[arm].ratio.values for arm in way.arms], axis=1) for way in WAYS]
     gained = Interval(*(np.asarray(end)[:, 0] for end in found))
-    return Judged(task, ways, trials, expected, gained, seconds, ratios)
+    zero = _of_zero(of["lora"], task, cfg)
+    return Judged(task, ways, trials, expected, gained, seconds, ratios, zero)
+
+
+def _of_zero(lora: "Dataset", task: str, cfg: BudgetConfig) -> float:
+    """log10 of the loss at the start over that of the output 0, (1 − exp(−2/d)) / 2.
+
+    A score says how far the loss fell to what it is, and so where it began.
+    """
+    learned = lora.score.values > 0
+    if task == TRANSFORMER or not learned.any():
+        return 0.0
+    start = lora.score.values[learned] + np.log10(lora.test_loss.values[learned])
+    return float(np.median(start) - np.log10((1 - np.exp(-2 / cfg.toys[task].inputs)) / 2))
 
 
 def confidence(cfg: BudgetConfig) -> float:
@@ -133,7 +148,7 @@ def _heading(task: str, cfg: BudgetConfig) -> str:
     if task == TRANSFORMER:
         return f"Transformer, n = {cfg.model.width}"
     toy = cfg.toys[task]
-    what = {"two_layer": "Two layers", "feature_layer": "A layer on features"}[task]
+    what = {"two_layer": "Two layers", "feature_layer": "One layer"}[task]
     base = {"sgd": "GD", "adam": "Adam", "adamw": "AdamW"}[toy.base]
     return f"{what}, {base}, n = {toy.width}"
 
@@ -153,7 +168,8 @@ def _section(at: Judged, cfg: BudgetConfig) -> list[str]:
     return [
         f"Score: {_unit(at.task, cfg)} after {steps} steps, 0 of a run that diverged"
         + (". " if at.task == TRANSFORMER else " or ended above where it began. ")
-        + f"Margin {margin(at.task, cfg):g}.",
+        + f"Margin {margin(at.task, cfg):g}."
+        + (f" The constant 0 would score {at.of_zero:.2f}." if at.of_zero > 0.05 else ""),
         "",
         "| " + " | ".join(head) + " |",
         "|---" * len(head) + "|",

@@ -63,10 +63,10 @@ def budget_figure(
         banded: how many of the first have a band, their interval.
         judged: k at which ways are compared, a vertical line.
     """
-    arguments.some("panels", panels)
     shown = sum(not control for control in controls)
     if shown > len(_LOOKS):
         raise ValueError(f"labels: must be at most {len(_LOOKS)} but for controls (got {shown})")
+    arguments.some("panels", panels)
     looks = iter(_LOOKS)
     styles = [(CONTROL, "x") if control else next(looks) for control in controls]
     with mpl.rc_context(STYLE):
@@ -76,6 +76,8 @@ def budget_figure(
         ):
             _draw(ax, panel, styles, banded)
             ax.axvline(judged, color="black", linestyle=":", linewidth=0.7, zorder=0)
+            ax.annotate(f"k = {judged}", (judged, 0), (2, 3), ax.get_xaxis_transform(),
+                        "offset points", fontsize=7)  # fmt: skip
             ax.set_title(panel.title)
             ax.set_ylabel(panel.unit)
             ax.set_xlabel("k, trials of tuning")
