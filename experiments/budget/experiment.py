@@ -17,10 +17,10 @@ from lora_theory.store.dataset import Layout
 if TYPE_CHECKING:
     from xarray import Dataset
 
-# Core-seconds of a seed's arms: of the transformer in units of as many runs of LoRA, of a toy for
-# each step, rate and million of width × samples. Measured on a virtual machine, AMD EPYC.
+# Core-seconds of an arm's run, the mean over arms: of the transformer in units of one of LoRA, of a
+# toy for each step and million of width × samples. Measured on a virtual machine, AMD EPYC.
 _ARMS_COST = 1.3
-_TOY_COST = 0.1
+_TOY_COST = 3e-3
 
 
 class Piece(NamedTuple):
