@@ -143,6 +143,7 @@ COMMANDS = [
     "width",
     "width-all",
     "transformer",
+    "budget",
     "parity",
     "bench",
 ]
