@@ -109,37 +109,45 @@ def program(
     import jax
     import jax.numpy as jnp
 
-    from lora_theory.data.lookup import lookup_task
-    from lora_theory.models import transformer
     from lora_theory.train.finetune import accuracy, cross_entropy, lora_optimizer, train
 
     make = lora_optimizer if optimizer is None else optimizer
 
     def runs(key: Any, rates: Any, ratio: Any) -> Any:
-        samples = training.steps * training.batch
-        data = lookup_task(task.letters, task.places, samples, task.n_test, key=key)
-        tokens, answers = (
-            at.reshape(training.steps, training.batch, *at.shape[1:])
-            for at in (data.x_train, data.y_train)
-        )
+        tokens, answers, tests = sequences(task, training, key)
 
         def one(rate: Any) -> Any:
-            net = transformer.Transformer(
-                task.letters + task.places,
-                task.places + 1,
-                task.letters,
-                **dataclasses.asdict(model),
-                key=key,
-            )
+            net = network(task, model, key)
             warmup, clip = training.warmup, training.clip
             losses = train(
                 net, tokens, answers, rate, ratio, warmup=warmup, clip=clip, optimizer=make
             )
-            loss = cross_entropy(net, data.x_test, data.y_test)
+            loss = cross_entropy(net, *tests)
             finite = jnp.isfinite(losses).all() & jnp.isfinite(loss)
-            score = accuracy(net, data.x_test, data.y_test)
+            score = accuracy(net, *tests)
             return jnp.where(finite, score, 0.0), jnp.where(finite, loss, jnp.nan)
 
         return jax.lax.map(one, rates)
 
     return jax.jit(runs)
+
+
+def sequences(task: TaskConfig, training: TrainingConfig, key: Any) -> tuple[Any, Any, Any]:
+    """Tokens and answers, a mini-batch a step, and the pair of them that tests."""
+    from lora_theory.data.lookup import lookup_task
+
+    samples = training.steps * training.batch
+    data = lookup_task(task.letters, task.places, samples, task.n_test, key=key)
+    tokens, answers = (
+        at.reshape(training.steps, training.batch, *at.shape[1:])
+        for at in (data.x_train, data.y_train)
+    )
+    return tokens, answers, (data.x_test, data.y_test)
+
+
+def network(task: TaskConfig, model: ModelConfig, key: Any) -> Any:
+    """The transformer of a key."""
+    from lora_theory.models.transformer import Transformer
+
+    sizes = dataclasses.asdict(model)
+    return Transformer(task.letters + task.places, task.places + 1, task.letters, **sizes, key=key)

@@ -34,6 +34,14 @@ class ToyConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SuggestConfig:
+    """How `suggest_rates` probes."""
+
+    kappa: float = science(schema.positive())
+    step: float = science(schema.positive())
+
+
+@dataclasses.dataclass(frozen=True)
 class JudgeConfig:
     """What decides; see conf/budget.yaml."""
 
@@ -54,6 +62,8 @@ class BudgetConfig(schema.Common):
     toys: dict[str, ToyConfig] = science()
     octaves: int = science(integer(2, 60))
     lowest: dict[str, dict[str, int]] = science()
+    suggest: dict[str, SuggestConfig] = science()
+    probing: int = science(integer(2, 10**4))
     seeds: schema.Seeds = science(schema.seeds(2))
     aside: int = science(integer(1, 10**6))
     judge: JudgeConfig
@@ -68,6 +78,10 @@ class BudgetConfig(schema.Common):
         if {seed + self.aside for seed in self.seeds} & set(self.seeds):
             words = "must lead from every seed to one that is none of seeds"
             raise ConfigError("aside", words, self.aside)
+        if self.probing > self.training.steps:
+            most = f"must be at most training.steps = {self.training.steps}"
+            raise ConfigError("probing", most, self.probing)
+        _same_names("suggest", self.suggest, self.tasks)
         _same_names("lowest", self.lowest, self.tasks)
         for task, lowest in self.lowest.items():
             _same_names(f"lowest.{task}", lowest, {grid_of(arm) for arm in ARMS})
@@ -81,7 +95,7 @@ class BudgetConfig(schema.Common):
         return [TRANSFORMER, *self.toys]
 
     def log2_rates(self, task: str, arm: str) -> list[int]:
-        """log2 η of an arm."""
+        """log2 η_A of an arm; of suggested rates log2 of the multiples."""
         low = self.lowest[task][grid_of(arm)]
         return list(range(low, low + self.octaves))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import finetuning
 from experiments.budget.config import TRANSFORMER, BudgetConfig
-from experiments.budget.ways import ARMS, Arm
+from experiments.budget.ways import ARMS
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
 from experiments.lab.memory import Need
 from experiments.registry import OPTIMIZERS
@@ -90,30 +90,18 @@ class Budget(Experiment[BudgetConfig, Piece, "Dataset"]):
         return _TOY_COST * runs * toy.steps * toy.width * (toy.n_train + toy.n_test) / 1e6
 
     def run(self, piece: Piece, cfg: BudgetConfig) -> Arrays:
-        """Scores and losses of all arms at all rates; λ of each arm, and the seconds it took."""
-        from experiments.budget.runs import scores
-
+        """Scores and losses of all arms at all rates; λ of each, what its rates are multiples of,
+        and the seconds it took.
+        """
         devices = finetuning.free_devices()
         device = devices.get()
         try:
-            ratios, seconds, found = [], [], []
-            for name, arm in ARMS.items():
-                seed = piece.seed + cfg.aside if arm.aside else piece.seed
-                ratio = ratio_of(arm, piece.task, seed, cfg)
-                rates = np.exp2(np.array(cfg.log2_rates(piece.task, name), float))
-                start = time.perf_counter()
-                found.append(scores(piece.task, arm, seed, ratio, rates, cfg, device))
-                seconds.append(time.perf_counter() - start)
-                ratios.append(ratio)
+            made = [_run(piece, name, cfg, device) for name in ARMS]
         finally:
             devices.put(device)
-        arrays = {
-            "score": np.stack([at.score for at in found]),
-            "test_loss": np.stack([at.test_loss for at in found]),
-            "ratio": np.array(ratios),
-            "seconds": np.array(seconds),
+        return {
+            name: np.stack([arm[name] for arm in made])[None].astype(np.float32) for name in made[0]
         }
-        return {name: values[None].astype(np.float32) for name, values in arrays.items()}
 
     def layout(self, part: Part[Piece], cfg: BudgetConfig) -> Layout:
         """Over tasks, seeds, arms, and the rates of each arm, lowest first."""
@@ -128,7 +116,7 @@ class Budget(Experiment[BudgetConfig, Piece, "Dataset"]):
             "score": (*each, "octave"),
             "test_loss": (*each, "octave"),
         }
-        dims |= {"ratio": each, "seconds": each}
+        dims |= dict.fromkeys(("ratio", "unit", "seconds"), each)
         variables = {name: (along, "float32") for name, along in dims.items()}
         return Layout(coords, variables, ("task", "seed"))
 
@@ -149,8 +137,9 @@ class Budget(Experiment[BudgetConfig, Piece, "Dataset"]):
             raise ValueError("score: must be 0 where a run diverged")
         if not (arrays["ratio"] >= 0).all():
             raise ValueError("ratio: must be at least 0")
-        if not (arrays["seconds"] > 0).all():
-            raise ValueError("seconds: must be above 0")
+        for name in ("unit", "seconds"):
+            if not (arrays[name] > 0).all():
+                raise ValueError(f"{name}: must be above 0")
 
     def report(self, part: Part[Piece], results: "Dataset", cfg: BudgetConfig) -> Report:
         """The tables, what they say in words, and the picture."""
@@ -159,6 +148,17 @@ class Budget(Experiment[BudgetConfig, Piece, "Dataset"]):
         return report(results, cfg)
 
 
-def ratio_of(arm: Arm, task: str, seed: int, cfg: BudgetConfig) -> float:
-    """λ of an arm on one seed of a task."""
-    return arm.ratio(task, seed, cfg) if callable(arm.ratio) else arm.ratio
+def _run(piece: Piece, name: str, cfg: BudgetConfig, device: Any) -> dict[str, Any]:
+    """One arm at all its rates."""
+    from experiments.budget.runs import scores, suggested
+
+    arm = ARMS[name]
+    seed = piece.seed + cfg.aside if arm.aside else piece.seed
+    unit, ratio = 1.0, arm.ratio
+    if ratio is None:
+        unit, ratio = suggested(piece.task, seed, cfg, device)
+    rates = unit * np.exp2(np.array(cfg.log2_rates(piece.task, name), float))
+    start = time.perf_counter()
+    found = scores(piece.task, arm, seed, ratio, rates, cfg, device)
+    seconds = time.perf_counter() - start
+    return {**found._asdict(), "ratio": ratio, "unit": unit, "seconds": seconds}

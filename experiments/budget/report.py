@@ -83,6 +83,10 @@ def judged(results: "Dataset", task: str, cfg: BudgetConfig) -> Judged:
         np.concatenate([of[arm].score.values for arm in way.arms], axis=1).astype(float)
         for way in WAYS
     ]
+    ways = [
+        scores[:, [cfg.log2_rates(task, way.arms[0]).index(0)]] if way.untuned else scores
+        for way, scores in zip(WAYS, ways, strict=True)
+    ]
     trials = list(range(1, max(way.shape[1] for way in ways) + 1))
     judge = cfg.judge
     expected = best_of(ways, trials, resamples=judge.resamples)
@@ -198,7 +202,12 @@ def _where(i: int, at: Judged, cfg: BudgetConfig) -> str:
     best = tuned(at.scores[i]).place
     which, place = divmod(best, cfg.octaves)
     ratios = at.ratios[i][:, which]
-    rate = f"2^{cfg.log2_rates(at.task, WAYS[i].arms[which])[place]}"
+    rates = cfg.log2_rates(at.task, WAYS[i].arms[which])
+    if WAYS[i].untuned:
+        place = rates.index(0)
+    rate = f"2^{rates[place]}"
+    if ARMS[WAYS[i].arms[which]].ratio is None:
+        rate += " of what is suggested"
     border = ", at the border" if place in (0, cfg.octaves - 1) else ""
     if len(WAYS[i].arms) > 1:
         return f"λ = {ratios[0]:g}, {rate}{border}"
@@ -262,12 +271,14 @@ def _csv(results: "Dataset", cfg: BudgetConfig) -> str:
     """All runs."""
     rows = ["task,seed,arm,lambda,log2_eta,score,test_loss"]
     data = results.transpose("task", "seed", "arm", "octave")
-    score, loss, ratio = (data[name].values for name in ("score", "test_loss", "ratio"))
+    score, loss, ratio, unit = (
+        data[name].values for name in ("score", "test_loss", "ratio", "unit")
+    )
     names = list(ARMS)
     for at in np.ndindex(score.shape):
         task, arm = cfg.tasks[at[0]], names[at[2]]
         seed = cfg.seeds[at[1]] + cfg.aside * ARMS[arm].aside
-        rate = cfg.log2_rates(task, arm)[at[3]]
-        values = task, seed, arm, f"{ratio[at[:3]]:g}", rate, score[at], loss[at]
+        rate = cfg.log2_rates(task, arm)[at[3]] + np.log2(unit[at[:3]], dtype=float)
+        values = task, seed, arm, f"{ratio[at[:3]]:g}", f"{rate:g}", score[at], loss[at]
         rows.append(",".join(map(str, values)))
     return "\n".join(rows) + "\n"

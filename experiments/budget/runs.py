@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import finetuning, registry
 from experiments.budget.config import TRANSFORMER, BudgetConfig, ToyConfig
-from experiments.budget.ways import FULL, Arm, finetuning_optimizer, transformation
+from experiments.budget.ways import FULL, PLUS, Arm, finetuning_optimizer, transformation
 
 if TYPE_CHECKING:
     import jax
@@ -30,6 +30,61 @@ def scores(
     if task == TRANSFORMER:
         return _transformer(arm, seed, ratio, rates, cfg, device)
     return _toy(task, cfg.toys[task], arm, seed, ratio, rates, device)
+
+
+def suggested(task: str, seed: int, cfg: BudgetConfig, device: Any) -> tuple[float, float]:
+    """η_A and λ that `suggest_rates` finds on a seed's own model, with its first training batches.
+
+    Of the transformer at rates that neither rise nor fall.
+    """
+    import jax
+
+    from lora_theory.train.suggest import suggest_rates
+
+    probed = _probed_transformer(seed, cfg) if task == TRANSFORMER else _probed_toy(task, seed, cfg)
+    asked = cfg.suggest[task]
+    with jax.default_device(device), jax.default_matmul_precision("highest"):
+        found = suggest_rates(**probed, kappa=asked.kappa, step=asked.step, steps=cfg.probing)
+    return found.eta_a, found.ratio
+
+
+def _probed_transformer(seed: int, cfg: BudgetConfig) -> dict[str, Any]:
+    import optax
+
+    from lora_theory.adapters.groups import ParamGroup
+    from lora_theory.keys import seed_key
+    from lora_theory.train.finetune import TRAINED
+
+    key = seed_key(seed)
+    tokens, answers, _ = finetuning.sequences(cfg.task, cfg.training, key)
+    clip = optax.clip_by_global_norm(cfg.training.clip)
+    head = {"head": ParamGroup(match="head")}
+    return {
+        "model": finetuning.network(cfg.task, cfg.model, key),
+        "batches": list(zip(tokens, answers, strict=True))[: cfg.probing],
+        "loss": _cross_entropy,
+        "optimizer": lambda a, b: optax.chain(clip, transformation(PLUS, "adamw", head, a, b)),
+        "trainable": TRAINED,
+    }
+
+
+def _cross_entropy(f: Any, y: Any) -> Any:
+    import optax
+
+    return optax.softmax_cross_entropy_with_integer_labels(f, y).mean()
+
+
+def _probed_toy(name: str, seed: int, cfg: BudgetConfig) -> dict[str, Any]:
+    from lora_theory.keys import seed_key
+
+    toy = cfg.toys[name]
+    model, data = _drawn(name, toy, False)(seed_key(seed))
+    return {
+        "model": model,
+        "batches": [(data.x_train, data.y_train)] * cfg.probing,
+        "optimizer": functools.partial(transformation, PLUS, toy.base, None),
+        "init": toy.init,
+    }
 
 
 def _transformer(

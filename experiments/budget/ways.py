@@ -5,7 +5,6 @@ is a line in each of the two tables, and its rates in conf/budget.yaml.
 """
 
 import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.registry import OPTIMIZERS, resolve
@@ -22,13 +21,14 @@ class Arm(NamedTuple):
 
     Attributes:
         optimizer: `PLUS`, `FULL` or a name of the registry's `OPTIMIZERS`.
-        ratio: λ of `PLUS`; a number, or a function of (task, seed, config).
+        ratio: λ of `PLUS`; None for rates that `suggest_rates` finds on each seed's own model, the
+            grid holding multiples of them.
         rates: the arm whose grid of rates it has; None for one of its own.
         aside: whether it runs on seeds that no other arm has.
     """
 
     optimizer: str
-    ratio: "float | Callable[[str, int, Any], float]" = 1.0
+    ratio: float | None = 1.0
     rates: str | None = None
     aside: bool = False
 
@@ -39,11 +39,13 @@ class Way(NamedTuple):
     Attributes:
         label: of it.
         arms: over which it is tuned.
+        untuned: whether it takes the rates as they are suggested, a single setting.
         control: what it must be where it can show that comparisons tell, "worse" or "not better".
     """
 
     label: str
     arms: tuple[str, ...]
+    untuned: bool = False
     control: str = ""
 
 
@@ -52,6 +54,7 @@ ARMS: dict[str, Arm] = {
     "plus_4": Arm(PLUS, 4.0),
     "plus_16": Arm(PLUS, 16.0),
     "plus_64": Arm(PLUS, 64.0),
+    "suggested": Arm(PLUS, None),
     "scaled_gd": Arm("scaled_gd"),
     "scaled_adamw": Arm("scaled_adamw"),
     "lora_rite": Arm("lora_rite"),
@@ -65,6 +68,8 @@ WAYS: tuple[Way, ...] = (
     Way("LoRA, λ = 1", ("lora",)),
     Way("LoRA+, λ tuned too", ("lora", "plus_4", "plus_16", "plus_64")),
     Way("LoRA+, λ = 16", ("plus_16",)),
+    Way("LoRA+, suggested λ", ("suggested",)),
+    Way("LoRA+, suggested rates", ("suggested",), untuned=True),
     Way("scaled GD", ("scaled_gd",)),
     Way("scaled AdamW", ("scaled_adamw",)),
     Way("LoRA-RITE", ("lora_rite",)),
