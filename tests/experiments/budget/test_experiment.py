@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.budget.experiment import Budget, Piece, ratio_of
-from experiments.budget.ways import ARMS, PLUS, Arm
+from experiments.budget.experiment import Budget, Piece
+from experiments.budget.ways import ARMS
 from experiments.lab.experiment import conduct
 from experiments.lab.folders import Folders
 from lora_theory.store.dataset import Results
@@ -17,14 +17,6 @@ def test_a_piece_is_a_seed_of_a_task(small):
     ]  # fmt: skip
     assert len(part.pieces) == 6
     assert "task=two_layer,seed=1" in part.pieces
-
-
-def test_a_ratio_may_depend_on_task_and_seed(small):
-    def ratio(task, seed, cfg):
-        return 2.0 * seed + len(task) + cfg.octaves
-
-    assert ratio_of(Arm(PLUS, ratio), "two_layer", 3, small()) == 6 + 9 + 2
-    assert ratio_of(ARMS["plus_16"], "two_layer", 3, small()) == 16
 
 
 def test_all_arms_cost_more_than_one(small):
@@ -69,6 +61,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_scores(small, tmp_path, monk
     np.testing.assert_array_equal(again["score"][0], data.score.sel(task="two_layer", seed=1))
     at_rest = data.score.sel(arm="b_rests", task="feature_layer").values
     assert (at_rest == 0).all()
+    unit = data.unit.values
+    plain = np.array(list(ARMS)) != "suggested"
+    assert (unit[..., plain] == 1).all()
+    assert (unit[..., ~plain] != 1).all()
     aside, lora = (data.score.sel(arm=name).values for name in ("aside", "lora"))
     assert (aside != lora).any(axis=(1, 2)).all()
     written = {path.name for path in tmp_path.rglob("*.*") if not path.name.startswith(".")}
@@ -87,7 +83,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_scores(small, tmp_path, monk
     ],
 )  # fmt: skip
 def test_values_that_no_run_gives_are_refused(small, score, loss, seconds, words):
-    values = {"score": score, "test_loss": loss, "seconds": seconds, "ratio": 1.0}
+    values = {"score": score, "test_loss": loss, "seconds": seconds, "ratio": 1.0, "unit": 1.0}
     arrays = {name: np.array([value]) for name, value in values.items()}
     if words is None:
         Budget().check(None, arrays, small())

@@ -1,5 +1,6 @@
 """What is said of the budgets: tables, verdicts in words, controls that can fail."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -22,7 +23,7 @@ def data(cfg, *better, noise=0.002):
         score[cfg.tasks.index(task), :, NAMES.index(arm)] += value - 0.5
     score = np.clip(score, 0, 1)
     loss = np.where(score > 0, 0.5 * 10.0**-score, np.nan)
-    ratio = np.array([arm.ratio for arm in ARMS.values()])
+    ratio = np.array([8.0 if arm.ratio is None else arm.ratio for arm in ARMS.values()])
     seconds = np.arange(1.0, 1 + len(ARMS))
     each = ("task", "seed", "arm")
     return xr.Dataset(
@@ -30,6 +31,7 @@ def data(cfg, *better, noise=0.002):
             "score": ((*each, "octave"), score.astype("float32")),
             "test_loss": ((*each, "octave"), loss.astype("float32")),
             "ratio": (each, np.broadcast_to(ratio, cells[:3])),
+            "unit": (each, np.ones(cells[:3])),
             "seconds": (each, np.broadcast_to(seconds, cells[:3])),
         },
         {"task": cfg.tasks, "seed": list(range(SEEDS)), "arm": NAMES, "octave": [0, 1]},
@@ -127,6 +129,20 @@ def test_a_ratio_that_varies_with_the_seed_is_said(cfg):
     results.ratio[where] = 2.0
     table = rows(lines([judged(results, task, cfg) for task in cfg.tasks], 0, cfg), "Transformer")
     assert table["LoRA+, λ = 16"][1].startswith("λ = 16 (2 to 16), 2^-11")
+
+
+def test_suggested_rates_untuned_are_one_setting(cfg):
+    """The multiple 1 of a grid that begins at 1/2; here the lower rate is the better one."""
+    for low, there in ((0, "0.500"), (-1, "0.300")):
+        lowest = {task: at | {"suggested": low} for task, at in cfg.lowest.items()}
+        given = dataclasses.replace(cfg, lowest=lowest)
+        table = rows(said(given, noise=0.0), "Transformer")
+        settings, where, *scores = table["LoRA+, suggested rates"]
+        assert settings == "1"
+        assert where.startswith("2^0 of what is suggested")
+        assert set(scores[:4]) == {there}
+        assert table["LoRA+, suggested λ"][0] == "2"
+        assert table["LoRA+, suggested λ"][3] == "0.500"
 
 
 def test_all_comparisons_share_the_error(cfg):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.budget.config import ToyConfig
-from experiments.budget.runs import scores
+from experiments.budget.runs import scores, suggested
 from experiments.budget.ways import ARMS
 from lora_theory.data.synthetic import sine_task
 from lora_theory.keys import seed_key
@@ -71,7 +71,7 @@ def test_with_b_at_rest_at_0_nothing_is_learned(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", sorted(set(ARMS) - {"aside"}))
+@pytest.mark.parametrize("arm", sorted(set(ARMS) - {"aside", "suggested"}))
 @pytest.mark.parametrize("task", ["two_layer", "feature_layer"])
 def test_every_way_learns_a_toy_at_some_rate(small, task, arm):
     rates = 2.0 ** np.arange(-10, 3, 2)
@@ -95,3 +95,16 @@ def test_a_transformer_that_diverges_scores_0(small):
     found = run(small(), "transformer", "lora", [2.0**60])
     assert found.score.tolist() == [0]
     assert np.isnan(found.test_loss).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["transformer", "two_layer", "feature_layer"])
+def test_rates_are_suggested_for_each_seed_and_task(small, task):
+    """On the first batches alone; those of the toys are larger with a larger κ."""
+    cfg, device = small(), jax.devices()[0]
+    (eta, ratio), other = (suggested(task, seed, cfg, device) for seed in (3, 4))
+    assert other != (eta, ratio)
+    assert 2**-40 < eta < 2**10
+    if task != "transformer":
+        more = small(f"suggest.{task}.kappa={2 * cfg.suggest[task].kappa}")
+        assert suggested(task, 3, more, device)[0] > 1.5 * eta
