@@ -8,13 +8,13 @@ What is trained, and how, stands in `lora_theory.train.finetune`, which is short
 """
 
 import dataclasses
-import functools
-import queue
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from experiments import finetuning
+from experiments.finetuning import ModelConfig, TaskConfig, TrainingConfig
 from experiments.lab import schema
 from experiments.lab.command_line import main
 from experiments.lab.experiment import Arrays, Experiment, Part, Report
@@ -30,51 +30,6 @@ if TYPE_CHECKING:
 _VERDICTS = {"holds": "confirmed", "fails": "not confirmed", "undecided": "undecided"}
 _TITLE = "# LoRA+ on a small transformer"
 _CONTROL = "head alone"
-# Seconds of one core that a step takes for each token, block and hidden unit: a · (1, n, places).
-# Measured on pieces at n = 64 and 128, of 16 and 32 places, on a virtual machine, AMD EPYC.
-_COSTS = (1.13e-8, 5.3e-10, 3.7e-10)
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskConfig:
-    """Sequences to look up in."""
-
-    letters: int = science(integer(2, 10**5))
-    places: int = science(integer(1, 10**4))
-    n_test: int = science(integer(1, 10**6))
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The transformer."""
-
-    width: int = science(integer(1, 10**4))
-    heads: int = science(integer(1, 10**3))
-    blocks: int = science(integer(1, 100))
-    rank: int = science(integer(1, 10**4))
-
-    def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ConfigError("model.heads", f"must divide model.width = {self.width}", self.heads)
-        if self.rank > self.width:
-            raise ConfigError(
-                "model.rank", f"must be at most model.width = {self.width}", self.rank
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How it is trained."""
-
-    steps: int = science(integer(2, 10**6))
-    batch: int = science(integer(1, 10**6))
-    warmup: int = science(integer(0, 10**6))
-    clip: float = science(schema.positive())
-
-    def __post_init__(self) -> None:
-        if self.warmup >= self.steps:
-            words = f"must be below training.steps = {self.steps}"
-            raise ConfigError("training.warmup", words, self.warmup)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,41 +97,24 @@ class Transformer(Experiment[TransformerConfig, Piece, "Dataset"]):
 
     def memory(self, cfg: TransformerConfig) -> list[Need]:
         """The sequences, and the largest activations of a step."""
-        steps, batch = (
-            ("training.steps", cfg.training.steps),
-            ("training.batch", cfg.training.batch),
-        )
-        places, width = ("task.places", cfg.task.places), ("model.width", cfg.model.width)
-        tests = ("task.n_test", cfg.task.n_test)
-        return [
-            Need("the training sequences", [steps, batch, places]),
-            Need("the hidden units", [tests, places, width], copies=4),
-            Need("the hidden units", [batch, places, width], copies=4 * cfg.model.blocks),
-            Need("the attention", [tests, places, places], copies=cfg.model.heads),
-        ]
+        return finetuning.needs(cfg.task, cfg.model, cfg.training)
 
     def start(self, cfg: TransformerConfig) -> dict[str, Any]:
         """Devices; which of them runs a piece changes no bit."""
-        _free_devices()
+        finetuning.free_devices()
         return {}
 
     def workers(self) -> int:
         """One thread a device."""
-        return _free_devices().qsize()
+        return finetuning.free_devices().qsize()
 
     def group(self, piece: Piece) -> int:
         """Seeds run side by side."""
         return piece.seed
 
     def core_seconds(self, piece: Piece, cfg: TransformerConfig) -> float:
-        """All rates, step by step; a test sequence takes a third of what a training sequence does.
-
-        Compiling, some ten core-seconds a process, is left out.
-        """
-        n, places = cfg.model.width, cfg.task.places + 1
-        sequences = cfg.training.steps * cfg.training.batch + cfg.task.n_test / 3
-        units = len(cfg.log2) * sequences * places * cfg.model.blocks * n
-        return units * (_COSTS[0] + _COSTS[1] * n + _COSTS[2] * places)
+        """All rates, step by step; compiling, some ten core-seconds a process, is left out."""
+        return len(cfg.log2) * finetuning.core_seconds(cfg.task, cfg.model, cfg.training)
 
     def run(self, piece: Piece, cfg: TransformerConfig) -> Arrays:
         """Test accuracy and loss of every rate; 0 and NaN of a run that diverged."""
@@ -184,13 +122,13 @@ class Transformer(Experiment[TransformerConfig, Piece, "Dataset"]):
 
         from lora_theory.keys import seed_key
 
-        devices = _free_devices()
+        devices = finetuning.free_devices()
         device = devices.get()
         try:
             rates = np.exp2(np.array(cfg.log2, np.float32))
             given = seed_key(piece.seed), rates, np.float32(piece.ratio)
             with jax.default_matmul_precision("highest"):
-                program = _program(cfg.task, cfg.model, cfg.training)
+                program = finetuning.program(cfg.task, cfg.model, cfg.training)
                 score, loss = program(*jax.device_put(given, device))
             return {"accuracy": np.asarray(score)[None], "test_loss": np.asarray(loss)[None]}
         finally:
@@ -247,56 +185,6 @@ class Transformer(Experiment[TransformerConfig, Piece, "Dataset"]):
             {f"{self.name}.csv": "\n".join(rows) + "\n"},
             kept={f"{self.name}.md": "\n".join([_TITLE, "", *said]) + "\n"},
         )
-
-
-@functools.cache
-def _free_devices() -> "queue.LifoQueue[Any]":
-    """Devices that no thread is using; the one used last comes first, for it has the program."""
-    from lora_theory.train.devices import pin_numerics, start_devices
-
-    pin_numerics()
-    free: queue.LifoQueue[Any] = queue.LifoQueue()
-    for device in start_devices():
-        free.put(device)
-    return free
-
-
-@functools.cache
-def _program(task: TaskConfig, model: ModelConfig, training: TrainingConfig) -> Any:
-    """(key, rates, ratio) -> test accuracy and loss of each rate, compiled once for all."""
-    import jax
-    import jax.numpy as jnp
-
-    from lora_theory.data.lookup import lookup_task
-    from lora_theory.models import transformer
-    from lora_theory.train.finetune import accuracy, cross_entropy, train
-
-    def runs(key: Any, rates: Any, ratio: Any) -> Any:
-        samples = training.steps * training.batch
-        data = lookup_task(task.letters, task.places, samples, task.n_test, key=key)
-        tokens, answers = (
-            at.reshape(training.steps, training.batch, *at.shape[1:])
-            for at in (data.x_train, data.y_train)
-        )
-
-        def one(rate: Any) -> Any:
-            net = transformer.Transformer(
-                task.letters + task.places,
-                task.places + 1,
-                task.letters,
-                **dataclasses.asdict(model),
-                key=key,
-            )
-            warmup, clip = training.warmup, training.clip
-            losses = train(net, tokens, answers, rate, ratio, warmup=warmup, clip=clip)
-            loss = cross_entropy(net, data.x_test, data.y_test)
-            finite = jnp.isfinite(losses).all() & jnp.isfinite(loss)
-            score = accuracy(net, data.x_test, data.y_test)
-            return jnp.where(finite, score, 0.0), jnp.where(finite, loss, jnp.nan)
-
-        return jax.lax.map(one, rates)
-
-    return jax.jit(runs)
 
 
 # --- What is said ---

@@ -34,6 +34,8 @@ from lora_theory.theory.rules import LINEAR_GD as LINEAR_GD
 from lora_theory.theory.rules import TWO_LAYER_GD as TWO_LAYER_GD
 from lora_theory.train.contributions import deltas as deltas
 from lora_theory.train.coordinates import coordinate_check as coordinate_check
+from lora_theory.train.suggest import Suggestion as Suggestion
+from lora_theory.train.suggest import suggest_rates as suggest_rates
 from lora_theory.train.sweep import sweep_cells as sweep_cells
 
 __version__: str

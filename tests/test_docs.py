@@ -144,6 +144,7 @@ COMMANDS = [
     "width-all",
     "preconditioning",
     "transformer",
+    "budget",
     "parity",
     "bench",
 ]

@@ -7,6 +7,7 @@ Mini-batches of token sequences; LoRA factors and head are trained, all else sta
         loss = train_step(model, optimizer, tokens, answers)
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -49,7 +50,7 @@ def train_step(
     answers: Int[Array, "N"],
 ) -> Scalar:
     """One step on one mini-batch; the loss before it."""
-    trained = nnx.DiffState(0, TRAINED)
+    trained = nnx.DiffState(0, optimizer.wrt)
     loss, gradients = nnx.value_and_grad(cross_entropy, argnums=trained)(model, tokens, answers)
     optimizer.update(model, gradients)
     return loss
@@ -74,6 +75,7 @@ def train(
     *,
     warmup: int,
     clip: Rate,
+    optimizer: Callable[..., nnx.Optimizer] = lora_optimizer,
 ) -> Float[Array, "T"]:
     """All T steps of a run as one program; the model is trained in place.
 
@@ -82,15 +84,16 @@ def train(
     Args:
         model: as for `lora_optimizer`, which has the rest.
         tokens, answers: a mini-batch a step.
+        optimizer: what makes it, from the arguments of `lora_optimizer`; what it trains is trained.
 
     Returns:
         The loss of each mini-batch before its step.
     """
-    optimizer = lora_optimizer(model, rate, ratio, steps=len(tokens), warmup=warmup, clip=clip)
+    made = optimizer(model, rate, ratio, steps=len(tokens), warmup=warmup, clip=clip)
 
     @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=(nnx.Carry, 0))
     def steps(carry: Any, tokens: Array, answers: Array) -> tuple[Any, Array]:
         model, optimizer = carry
         return carry, train_step(model, optimizer, tokens, answers)
 
-    return steps((model, optimizer), tokens, answers)[1]
+    return steps((model, made), tokens, answers)[1]

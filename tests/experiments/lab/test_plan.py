@@ -39,6 +39,7 @@ PLANNED = {
     "claims": (["claims"], None, None),
     "transformer": (["transformer"], 120, None),
     "preconditioning": (["preconditioning"], 15 * 64, None),
+    "budget": (["budget"], 72, None),
 }
 PROBE = """
 import contextlib, importlib, io, json, sys
@@ -49,7 +50,8 @@ from experiments.lab.folders import Folders
 names = {"fig2": "Fig2", "width_quick": "WidthQuick", "width_all": "WidthAll"}
 found = {}
 for name in json.loads(sys.argv[1]):
-    module = "experiments.claims.experiment" if name == "claims" else f"experiments.{name}"
+    package = name in ("claims", "budget")
+    module = f"experiments.{name}.experiment" if package else f"experiments.{name}"
     study = getattr(importlib.import_module(module), names.get(name, name.title()))()
     cfg = load(name, study.schema, ["plan=true", "jobs=50"])
     with contextlib.redirect_stdout(io.StringIO()) as out:

@@ -1,0 +1,1 @@
+"""Ways to train at equal budgets of tuning: `make budget`."""
