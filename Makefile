@@ -16,7 +16,7 @@ ifneq ($(filter-out cuda13 tpu,$(ACCEL)),)
 $(error ACCEL: must be cuda13 or tpu (got $(ACCEL)))
 endif
 ifneq ($(ACCEL),)
-fig2 optimum claims width width-quick width-all preconditioning transformer budget bench: export JAX_PLATFORMS := $(ACCEL:cuda13=cuda)
+fig2 optimum claims width width-quick width-all preconditioning transformer budget ratio bench: export JAX_PLATFORMS := $(ACCEL:cuda13=cuda)
 endif
 
 ifneq ($(shell [ "$(strip $(MAKEFILE_LIST))" -ef Makefile ] && echo here),here)
@@ -29,7 +29,7 @@ WHO = -c 'import sys; print(sys.base_prefix, *sys.version_info[:3]); sys.exit(sy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fig2 optimum claims width width-quick width-all preconditioning transformer budget parity test test-slow check docs bench notebooks rendered lock clean FORCE
+.PHONY: help setup fig2 optimum claims width width-quick width-all preconditioning transformer budget ratio parity test test-slow check docs bench notebooks rendered lock clean FORCE
 
 help: ## List the targets, with minutes of two x86-64 cores
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,9 @@ transformer: $(READY) ## LoRA+ on a small transformer, over rates and ratios (6 
 
 budget: $(READY) ## Ways to train at equal budgets of tuning (15 minutes): results/budget, figures/budget.*
 	$(RUN) experiments.budget
+
+ratio: $(READY) ## The suggested λ against λ = 1 and λ tuned, on toys over widths (10 minutes): results/ratio, figures/ratio.*
+	$(RUN) experiments.ratio
 
 parity: $(READY) ## The same training with PEFT on PyTorch, which this installs (1 minute): figures/parity.*
 	$(PIP) -c constraints.txt -e '.[experiments,peers]'

@@ -299,7 +299,7 @@ def _cells(ratios: np.ndarray, units: np.ndarray) -> np.ndarray:
 
 def _fell(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Decades that a loss fell; 0 of a run that diverged or ended above its start."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         fell = np.log10(start / end)
     return np.where(np.isfinite(fell), np.maximum(fell, 0), 0)
 

@@ -145,6 +145,7 @@ COMMANDS = [
     "preconditioning",
     "transformer",
     "budget",
+    "ratio",
     "parity",
     "bench",
 ]

@@ -40,6 +40,7 @@ PLANNED = {
     "transformer": (["transformer"], 120, None),
     "preconditioning": (["preconditioning"], 15 * 64, None),
     "budget": (["budget"], 72, None),
+    "ratio": (["ratio"], 5 * 3 * 24, None),
 }
 PROBE = """
 import contextlib, importlib, io, json, sys
