@@ -140,7 +140,8 @@ def lines(found: list[Judged], diverged: int, cfg: BudgetConfig) -> list[str]:
         "without replacement, and run on one tuning seed; the one that is best there is scored on "
         "the other half of the seeds. Then the halves change places. Intervals are bootstraps over "
         f"seeds, {100 * cfg.judge.confidence:g} % for all comparisons of a task together. Seconds "
-        "are in units of LoRA at λ = 1.",
+        "are in units of LoRA at λ = 1. What decides, written before the run, is the transformer "
+        f"at k = {cfg.judge.trials}; toys are shown beside it.",
         "",
     ]
     for at in found:
@@ -166,7 +167,7 @@ def _section(at: Judged, cfg: BudgetConfig) -> list[str]:
     counts = [*SHOWN, k]
     head = [
         "way", "settings", "best rate", *(f"k = {count}" for count in counts), "all",
-        f"less λ = 1, at k = {k}", "verdict", *["seconds a step"] * _timed(at.task),
+        f"minus λ = 1, at k = {k}", "verdict", *["seconds a step"] * _timed(at.task),
     ]  # fmt: skip
     steps = cfg.training.steps if at.task == TRANSFORMER else cfg.toys[at.task].steps
     return [
@@ -234,6 +235,13 @@ def _words(at: Judged, cfg: BudgetConfig) -> list[str]:
     others = [way.label for way in WAYS[1:] if not way.control and not _is_plus(way)]
     task, k = _heading(at.task, cfg), cfg.judge.trials
     said = [f"- {task}: {_gains(plus, verdicts, k)}"]
+    means = np.asarray(at.expected.mean)[0]
+    if means.max() - means[-1] > margin(at.task, cfg):
+        said.append(
+            f"- {task}: more trials are worse here, {means.max():.3f} → {means[-1]:.3f} for LoRA "
+            "at λ = 1: the rate that is best on one seed lies next to the edge, beyond which "
+            "others diverge."
+        )
     for verdict in ("better", "worse"):
         if which := [label for label in others if verdicts[label] == verdict]:
             said.append(f"- {task}: {verdict} than LoRA at λ = 1: {', '.join(which)}.")

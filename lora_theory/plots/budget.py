@@ -87,6 +87,10 @@ def budget_figure(
                    linestyle=":" if control else "-")
             for (colour, marker), label, control in zip(styles, labels, controls, strict=True)
         ]  # fmt: skip
+        words = "large markers: all settings tried"
+        if banded:
+            words += f"; shaded: 95 % intervals over seeds, of the first {banded}"
+        figure.suptitle(words, fontsize=7)
         legend_below(figure, handles, ncols=min(5, len(handles)))
     return figure
 
@@ -100,7 +104,9 @@ def _draw(ax: Axes, panel: Panel, styles: Sequence[tuple[Any, str]], banded: int
         ax.plot(k[end - 1 :], mean[i, end - 1 :], color=colour, linewidth=0.5, linestyle="--")
         ax.plot(k[:end], mean[i, :end], ":" if grey else "-", color=colour,
                 linewidth=1.6 if wide else 1.0, zorder=3 if wide else 2)  # fmt: skip
-        ax.plot(k[end - 1], mean[i, end - 1], marker, color=colour, ms=4, zorder=4)
+        small = [place for place in (0, 1, 3) if place < end - 1]  # To be followed in grey as well.
+        ax.plot(k[small], mean[i, small], marker, color=colour, ms=2.5, zorder=4, clip_on=False)
+        ax.plot(k[end - 1], mean[i, end - 1], marker, color=colour, ms=4, zorder=4, clip_on=False)
         if wide and np.isfinite(low[i]).all():
             ax.fill_between(k, low[i], high[i], color=colour, alpha=0.15, linewidth=0, zorder=1)
     ticks = [2**i for i in range(int(np.log2(len(k))) + 1)]

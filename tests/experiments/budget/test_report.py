@@ -158,3 +158,16 @@ def test_a_report_has_all_runs_a_table_and_a_picture(cfg):
     assert len(table) == 1 + 3 * SEEDS * len(ARMS) * 2
     assert re.fullmatch(r"transformer,0,lora,1,-9,0\.50\d*,0\.15\d*", table[1])
     assert table[-1].startswith("feature_layer,523,aside,1,-9,")
+
+
+def test_trials_that_make_it_worse_are_said(cfg):
+    """The best rate of each seed is the other one's worst."""
+    results = data(cfg, noise=0.0)
+    at = results.score.values[1, :, NAMES.index("lora")]
+    at[:] = 0.6
+    at[np.arange(SEEDS), np.arange(SEEDS) % 2] = 0.9
+    at[np.arange(SEEDS), 1 - np.arange(SEEDS) % 2] = 0.1
+    words = lines([judged(results, task, cfg) for task in cfg.tasks], 0, cfg)
+    (line,) = [line for line in words if "more trials are worse here" in line]
+    assert line.startswith("- Two layers")
+    assert "0.500 → 0.100" in line
