@@ -128,7 +128,7 @@ def test_the_api_has_every_module_and_every_public_name():
     assert set(re.findall(r"^   (lora_theory\.\S+)$", pages, re.M)) == public
 
 
-@pytest.mark.parametrize("page", ["theory"])
+@pytest.mark.parametrize("page", ["theory", "ratio"])
 def test_the_examples_of_a_page_run(page):
     results = doctest.testfile(str(ROOT / "docs" / f"{page}.md"), module_relative=False)
     assert results.attempted >= 8
