@@ -180,7 +180,7 @@ def _training(
             "loss": value,
         }
 
-    return jax.jit(run)
+    return jax.jit(run, keep_unused=True)  # So that a compilation can be shared.
 
 
 def factors(params: Any, labels: Any) -> tuple[list[int], list[int]]:
