@@ -48,7 +48,8 @@ class Suggestion:
         step: the part of the loss; None where both factors are random.
         steps: T.
         moved: relative change by layer at these rates, in the first group of batches; NaN of one
-            without a gradient. A leaf of stacked layers, as `nnx.scan` makes it, counts as one.
+            without a gradient, of all where the loss more than doubles. A leaf of stacked layers,
+            as `nnx.scan` makes it, counts as one.
         varied: rates with half and twice κ, and half T; of the first group of batches.
         spent: training steps taken.
         groups: of batches.
@@ -107,7 +108,7 @@ class Suggestion:
             width: n in units of the n of the probed model.
             rank: r in units of its r.
             alpha: α in units of its α.
-            gamma: γ of the multiplier α r^−γ.
+            gamma: γ of the multiplier α r^−γ; 0 where it is 1 at every rank, as in Flax's layers.
             rho: ρ of the variance r^ρ of a random B.
 
         Raises:
@@ -143,15 +144,21 @@ class Suggestion:
             other = "B" if self.init == "A" else "A"
             rest.append(f"{other} alone takes {self.step:g} of the loss off in them")
         groups = f"{self.groups} group{'s' * (self.groups > 1)} of batches"
-        moving = _moving(np.array(self.moved))
-        layers = f"{moving.min():.3g} … {moving.max():.3g}"
-        rest.append(f"{self.spent} training steps on {groups}; by layer κ is {layers}")
+        rest.append(f"{self.spent} training steps on {groups}; {self._layers()}")
         rest += [
             f"with κ = {one.kappa:g}, T = {one.steps}: η_A {one.eta_a:.3g}, η_B {one.eta_b:.3g}, "
             f"λ {one.eta_b / one.eta_a:.3g}"
             for one in self.varied
         ]
         return "\n".join([*lines, *rest])
+
+    def _layers(self) -> str:
+        """κ by layer, or that there is none."""
+        known = np.array([moved for moved in self.moved if math.isfinite(moved)])
+        if not known.size:
+            return "at both rates together the loss more than doubles; ask for a smaller κ"
+        moving = _moving(known)
+        return f"by layer κ is {moving.min():.3g} … {moving.max():.3g}"
 
 
 def suggest_rates(
@@ -191,7 +198,8 @@ def suggest_rates(
     Args:
         model: an NNX network with adapters at their start, in evaluation mode (`model.eval()`); or
             a pair (params, apply), apply(params, x) -> f.
-        batches: T pairs (x, y) of one shape, or several times as many: groups, for an interval.
+        batches: T pairs (x, y) of one shape, or several times as many, drawn anew: groups, for an
+            interval. Of a few groups it is too narrow where one in many differs by octaves.
         loss: (f, y) -> scalar.
         optimizer: (η_A, η_B) -> optax transformation, as `functools.partial(lora_plus, groups=…)`;
             of a schedule T steps are probed, so leave out what rises from 0.
@@ -314,7 +322,8 @@ def _moving(moved: np.ndarray) -> np.ndarray:
 
 def _by_layer(found: Found, init: Init) -> tuple[float, ...]:
     sides = {"A": (found.moved_a,), "B": (found.moved_b,), "both": (found.moved_a, found.moved_b)}
-    return tuple(np.concatenate(sides[init]).tolist())
+    moved = np.concatenate(sides[init])
+    return tuple((moved if found.grew <= _MOST else np.full_like(moved, np.nan)).tolist())
 
 
 def _varied(

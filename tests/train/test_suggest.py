@@ -64,6 +64,18 @@ def test_with_both_factors_random_there_is_no_step():
     assert "of the loss off" not in str(found)
 
 
+def test_rates_at_which_both_factors_together_diverge_are_told():
+    """Each rate is measured with the other factor at rest."""
+    model = TwoLayerToy(5, 64, 4, init="both", key=seed_key(1))
+    found = suggest(model, data(8, 32), optimizer=sgd, kappa=1.0, steps=8, init="both")
+    both, a, b = kept(model, data(8, 32), found, sgd)
+    assert a.grew < 2
+    assert b.grew < 2
+    assert not both.grew <= 2
+    assert np.isnan(found.moved).all()
+    assert "at both rates together the loss more than doubles; ask for a smaller κ" in str(found)
+
+
 @pytest.mark.parametrize("by", [0.25, 8.0])
 def test_alpha_is_an_exact_symmetry(by):
     """α → by α: from B = 0 the same training has η_B / by; from A = 0 η_A / by."""
