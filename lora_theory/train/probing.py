@@ -4,6 +4,7 @@ Nothing here knows how an adapter computes: all is read off gradients, so that w
 that `lora_plus` finds can be probed.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -66,6 +67,9 @@ class Probe:
         trainable: Any,
         labels: Any,
     ):
+        two = "(η_A, η_B) -> an optax transformation"
+        _check_takes_two("optimizer", two, optimizer)
+        _check_takes_two("loss", "(f, y) -> a number", loss)
         self.params, self.rest, apply = _split(model, trainable)
         self.batches = checked_batches(batches)
         self.of_a, self.of_b = factors(self.params, labels)
@@ -84,9 +88,10 @@ class Probe:
         chosen = [self.batches[k] for k in at]
         stacked = jax.tree.map(lambda *leaf: jnp.stack(leaf), *chosen)
         self.steps += len(at)
-        found = jax.device_get(
-            self.run(self.params, self.rest, stacked, *map(np.float32, (eta_a, eta_b)))
-        )
+        rates = map(np.float32, (eta_a, eta_b))
+        # NaN is an answer here: of a layer without a gradient, of a rate that is too large.
+        with jax.debug_nans(False), jax.debug_infs(False):
+            found = jax.device_get(self.run(self.params, self.rest, stacked, *rates))
         if not (math.isfinite(found["loss"]) and found["loss"] > 0):
             raise ValueError(
                 "loss: must be a positive number at the model's start, of which steps take a part "
@@ -99,9 +104,12 @@ class Probe:
         """Which factors are random at the start: "A", "B" or "both".
 
         Raises:
-            ValueError: both are zero in a layer, or layers start differently.
+            ValueError: both are zero in a layer, layers start differently, or NaN among them.
         """
         flat = leaves(self.params)
+        for leaf in (flat[k] for k in (*self.of_a, *self.of_b)):
+            if not _is_finite("model", "of arrays of numbers", leaf.array):
+                raise ValueError(f"model: must be finite (got NaN or ∞ in {leaf.path})")
         zero_a, zero_b = (
             {not np.any(np.asarray(flat[k].array)) for k in places}
             for places in (self.of_a, self.of_b)
@@ -135,10 +143,10 @@ def _training(
     """(params, rest, batches, η_A, η_B) -> the fields of `Found`, and the loss at the start."""
 
     def run(params: Any, rest: Any, batches: Batch, eta_a: Any, eta_b: Any) -> dict[str, Array]:
-        transform = optimizer(eta_a, eta_b)
+        transform = _made(optimizer, eta_a, eta_b)
 
         def loss_of(params: Any, batch: Batch) -> Any:
-            return loss(apply(params, rest, batch[0]), batch[1])
+            return _real(loss(apply(params, rest, batch[0]), batch[1]))
 
         def step(carry: Any, batch: Batch) -> Any:
             params, state = carry
@@ -180,7 +188,7 @@ def _training(
             "loss": value,
         }
 
-    return jax.jit(run)
+    return jax.jit(run, keep_unused=True)  # So that a compilation can be shared.
 
 
 def factors(params: Any, labels: Any) -> tuple[list[int], list[int]]:
@@ -212,17 +220,25 @@ def checked_batches(batches: Any) -> list[Batch]:
     except (TypeError, ValueError):
         raise arguments.refusal("batches", "pairs (x, y), one a step", batches) from None
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(batch)] for batch in found]
+    trees: list[Any] = [jax.tree.structure(batch) for batch in found]
     for k, batch in enumerate(found):
+        if trees[k] != trees[0]:
+            raise ValueError(
+                f"batches: must be alike, {trees[0]} as the first (got {trees[k]} at {k})"
+            )
         if shapes[k] != shapes[0]:
             raise ValueError(
                 f"batches: must have one shape, {shapes[0]} as the first (got {shapes[k]} at {k}; "
                 "leave a last, smaller one out)"
             )
         for leaf in jax.tree.leaves(batch):
-            if not np.isfinite(np.asarray(leaf, np.float64)).all():
+            if not _is_finite("batches", "pairs (x, y) of arrays of numbers", leaf):
                 raise ValueError(f"batches: must be finite (got NaN or ∞ in batch {k})")
     for _, y in found[:1]:
-        samples = next((np.shape(leaf)[0] for leaf in jax.tree.leaves(y) if np.ndim(leaf)), 1)
+        samples = next((np.shape(leaf)[0] for leaf in jax.tree.leaves(y) if np.shape(leaf)), None)
+        if samples is None:
+            wanted = "pairs (x, y) with an array y, samples on its first axis"
+            raise arguments.refusal("batches", wanted, y)
         if samples < 2:
             raise ValueError(
                 f"batches: must have several samples each (got {samples}); a gradient of one says "
@@ -234,6 +250,12 @@ def checked_batches(batches: Any) -> list[Batch]:
 def _split(model: Any, trainable: Any) -> tuple[Any, Any, Callable[[Any, Any, Any], Any]]:
     """What trains, what does not, and f of both and x."""
     if isinstance(model, nnx.Module):
+        _check_mode(model)
+        try:
+            nnx.filterlib.to_predicate(trainable)
+        except Exception:  # Flax raises whatever comes.
+            wanted = "an NNX filter, as nnx.LoRAParam"
+            raise arguments.refusal("trainable", wanted, trainable) from None
         parts: Any = nnx.split(model, trainable, ...)
         graph, params, rest = parts
 
@@ -243,8 +265,63 @@ def _split(model: Any, trainable: Any) -> tuple[Any, Any, Callable[[Any, Any, An
         return params, rest, apply
     if isinstance(model, tuple) and len(model) == 2 and callable(model[1]):
         given, function = model
+        _check_takes_two("model", "a pair (params, apply) with apply(params, x) -> f", function)
         return given, (), lambda params, rest, x: function(params, x)
     raise arguments.refusal("model", "an nnx.Module, or a pair (params, apply)", model)
+
+
+def _check_mode(model: nnx.Module) -> None:
+    """Refuse a network whose Dropout draws or whose norms follow the batch."""
+    for path, module in nnx.iter_modules(model):
+        rate = getattr(module, "rate", getattr(module, "dropout_rate", 0))
+        draws = getattr(module, "deterministic", True) is False and rate
+        if draws or getattr(module, "use_running_average", True) is False:
+            name = f"{type(module).__name__} {'.'.join(map(str, path))}".strip()
+            raise ValueError(
+                f"model: must be in evaluation mode (got {name} in training mode); call "
+                "model.eval() before"
+            )
+
+
+def _check_takes_two(name: str, wanted: str, function: Any) -> None:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:  # Or it can not be called at all.
+        raise arguments.refusal(name, wanted, function) from None
+    except ValueError:  # Of a function of C nobody knows.
+        pass
+
+
+def _made(optimizer: Any, eta_a: Any, eta_b: Any) -> Any:
+    try:
+        found = optimizer(eta_a, eta_b)
+    except jax.errors.JAXTypeError:
+        raise ValueError(
+            "optimizer: must take rates that jax.jit traces (got one that asks for their values, "
+            "by float() or if)"
+        ) from None
+    if not (hasattr(found, "init") and hasattr(found, "update")):
+        raise arguments.refusal("optimizer", "(η_A, η_B) -> an optax transformation", found)
+    return found
+
+
+def _real(value: Any) -> Any:
+    """A loss, if it is one."""
+    if not jax.tree_util.all_leaves([value]):
+        raise arguments.refusal("loss", "(f, y) -> one number, without more beside it", value)
+    if np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        what = f"{jnp.result_type(value)} of shape {np.shape(value)}"
+        raise ValueError(f"loss: must give one real number (got {what}); take the mean of samples")
+    return value
+
+
+def _is_finite(name: str, wanted: str, leaf: Any) -> bool:
+    if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.extended):
+        return True  # A key.
+    try:
+        return bool(np.isfinite(np.asarray(leaf, np.complex128)).all())
+    except (TypeError, ValueError):
+        raise arguments.refusal(name, wanted, leaf) from None
 
 
 def _change(before: Array, after: Array) -> Array:

@@ -47,7 +47,9 @@ class Suggestion:
         kappa: κ.
         step: the part of the loss; None where both factors are random.
         steps: T.
-        moved: relative change by layer, at these rates; NaN of one without a gradient.
+        moved: relative change by layer at these rates, in the first group of batches; NaN of one
+            without a gradient, of all where the loss more than doubles. A leaf of stacked layers,
+            as `nnx.scan` makes it, counts as one.
         varied: rates with half and twice κ, and half T; of the first group of batches.
         spent: training steps taken.
         groups: of batches.
@@ -106,7 +108,7 @@ class Suggestion:
             width: n in units of the n of the probed model.
             rank: r in units of its r.
             alpha: α in units of its α.
-            gamma: γ of the multiplier α r^−γ.
+            gamma: γ of the multiplier α r^−γ; 0 where it is 1 at every rank, as in Flax's layers.
             rho: ρ of the variance r^ρ of a random B.
 
         Raises:
@@ -142,15 +144,21 @@ class Suggestion:
             other = "B" if self.init == "A" else "A"
             rest.append(f"{other} alone takes {self.step:g} of the loss off in them")
         groups = f"{self.groups} group{'s' * (self.groups > 1)} of batches"
-        moving = _moving(np.array(self.moved))
-        layers = f"{moving.min():.3g} … {moving.max():.3g}"
-        rest.append(f"{self.spent} training steps on {groups}; by layer κ is {layers}")
+        rest.append(f"{self.spent} training steps on {groups}; {self._layers()}")
         rest += [
             f"with κ = {one.kappa:g}, T = {one.steps}: η_A {one.eta_a:.3g}, η_B {one.eta_b:.3g}, "
             f"λ {one.eta_b / one.eta_a:.3g}"
             for one in self.varied
         ]
         return "\n".join([*lines, *rest])
+
+    def _layers(self) -> str:
+        """κ by layer, or that there is none."""
+        known = np.array([moved for moved in self.moved if math.isfinite(moved)])
+        if not known.size:
+            return "at both rates together the loss more than doubles; ask for a smaller κ"
+        moving = _moving(known)
+        return f"by layer κ is {moving.min():.3g} … {moving.max():.3g}"
 
 
 def suggest_rates(
@@ -182,16 +190,19 @@ def suggest_rates(
     "both"        η_A: κ_A = κ, B at rest            η_B: κ_B = κ, A at rest
     ============  =================================  ==========================================
 
-    κ_A is the mean over layers of its logarithm. The two conditions alone say nothing of what is
-    best: κ and step are choices, and those that stand here were made for Adam; docs/ratio.md says
-    how they were found and what they are worth. Gradient descent wants about κ = 0.5, step = 1.
+    Of several layers κ is the geometric mean; a leaf of stacked ones counts as one. The two
+    conditions alone say nothing of what is best: κ and step are choices, and those that stand here
+    were made for Adam; docs/ratio.md says how they were found and what they are worth. Gradient
+    descent wants about κ = 0.5, step = 1.
 
     Args:
         model: an NNX network with adapters at their start, in evaluation mode (`model.eval()`); or
             a pair (params, apply), apply(params, x) -> f.
-        batches: T pairs (x, y) of one shape, or several times as many: groups, for an interval.
+        batches: T pairs (x, y) of one shape, or several times as many, drawn anew: groups, for an
+            interval. Of a few groups it is too narrow where one in many differs by octaves.
         loss: (f, y) -> scalar.
-        optimizer: (η_A, η_B) -> optax transformation, as `functools.partial(lora_plus, groups=…)`.
+        optimizer: (η_A, η_B) -> optax transformation, as `functools.partial(lora_plus, groups=…)`;
+            of a schedule T steps are probed, so leave out what rises from 0.
         kappa: κ.
         step: the part of the loss that the first T steps of one factor take off, to first order.
         steps: T, at least 2: from B = 0 the first step moves B alone.
@@ -203,9 +214,10 @@ def suggest_rates(
         A `Suggestion`.
 
     Raises:
-        ValueError: no adapters, one that is trained already or zero in both factors; batches that
-            are none, of one sample, or not finite; a factor that no rate moves; a κ or step that no
-            rate reaches, with the largest reached.
+        ValueError: no adapters, one that is trained already or zero in both factors; a network in
+            training mode; batches that are none, of one sample, or not finite; a loss or an
+            optimizer that is none; a factor that no rate moves; a κ or step that no rate reaches,
+            with the largest reached, or over which it jumps.
 
     >>> from lora_theory import LayerToy, seed_key
     >>> from lora_theory.data.synthetic import signs_task
@@ -295,7 +307,8 @@ def _kept(found: Found, name: str) -> float:
     if not found.grew <= _MOST:
         return math.inf
     if name.startswith("step"):
-        return float(getattr(found, name))
+        of_it = found.moved_a if name == "step_b" else found.moved_b  # NaN without a gradient.
+        return math.nan if np.isnan(of_it).all() else float(getattr(found, name))
     moved = getattr(found, name)
     if np.isnan(moved).all():
         return math.nan
@@ -309,7 +322,8 @@ def _moving(moved: np.ndarray) -> np.ndarray:
 
 def _by_layer(found: Found, init: Init) -> tuple[float, ...]:
     sides = {"A": (found.moved_a,), "B": (found.moved_b,), "both": (found.moved_a, found.moved_b)}
-    return tuple(np.concatenate(sides[init]).tolist())
+    moved = np.concatenate(sides[init])
+    return tuple((moved if found.grew <= _MOST else np.full_like(moved, np.nan)).tolist())
 
 
 def _varied(
@@ -353,7 +367,7 @@ def _searched(
 ) -> float:
     at, found = near, value(2**near)
     low, high = (-math.inf, 0.0), (math.inf, math.inf)
-    best = at, found
+    best = at, -math.inf if found == math.inf else found
     while not abs(_octaves(found, target)) <= _CLOSE:
         if found < target:
             low = at, found
@@ -367,6 +381,8 @@ def _searched(
             at = _between_logs(low, high, target)
         narrow = high[0] - low[0] < _CLOSE
         if narrow and math.isfinite(high[1]):
+            if _octaves(high[1], target) > 1:
+                raise ValueError(_jumped(rate, name, target, low, high))
             return high[0]
         overshot = math.isinf(high[0]) and _past(found, best[1])
         if narrow or overshot or not _LOWEST < at < _HIGHEST:
@@ -398,14 +414,33 @@ def _between_logs(low: tuple[float, float], high: tuple[float, float], target: f
 def _unreached(rate: str, name: str, target: float, best: float, at_best: float) -> str:
     if math.isnan(at_best):
         return f"batches: must have a gradient in some layer at the start (got none, at any {rate})"
+    if at_best == -math.inf:
+        return (
+            f"optimizer: must train at some {rate} (got a loss that more than doubles, or is not "
+            f"finite, at all that were tried, down to {2**best:.3g})"
+        )
+    if at_best >= target:
+        return (
+            f"{name}: must be what some {rate} gives (got {target:g}, and more at any rate, "
+            f"{at_best:.3g} at {rate} = {2**best:.3g}); ask for more"
+        )
     if at_best <= _NOTHING:
         return (
             f"optimizer: must move the factor that {rate} trains (got no move at any rate; is it "
-            "frozen, by labels or groups?)"
+            "frozen, by labels or groups, or is the optimizer none of (η_A, η_B)?)"
         )
     return (
         f"{name}: must be below what some {rate} reaches before the loss doubles, {at_best:.3g} at "
         f"{rate} = {2**best:.3g} (got {target:g}); ask for less"
+    )
+
+
+def _jumped(
+    rate: str, name: str, target: float, low: tuple[float, float], high: tuple[float, float]
+) -> str:
+    return (
+        f"{name}: must be what some {rate} gives, and not lie where it jumps, from {low[1]:.3g} to "
+        f"{high[1]:.3g} at {rate} = {2 ** high[0]:.3g} (got {target:g}); ask for more or for less"
     )
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -12,7 +13,7 @@ from lora_theory import LayerToy, LoRA, ParamGroup, lora_plus, seed_key
 from lora_theory.data.synthetic import signs_task
 from lora_theory.models.toys import TwoLayerToy
 from lora_theory.train.coordinates import half_mse
-from lora_theory.train.probing import Probe, checked_batches
+from lora_theory.train.probing import Probe, _check_takes_two, checked_batches
 
 WIDTH, RANK, STEPS = 16, 3, 5
 sgd = functools.partial(lora_plus, base=optax.sgd)
@@ -177,11 +178,97 @@ X, Y = jnp.ones((4, 3)), jnp.ones(3)
         ([(X, Y), (X[:, :2], Y[:2])], "must have one shape"),
         ([(X, Y), (X, Y * jnp.nan)], r"must be finite \(got NaN or ∞ in batch 1\)"),
         ([(X[:, :1], Y[:1])], r"must have several samples each \(got 1\)"),
+        ([(X, Y), ((X,), Y)], "must be alike"),
+        ([("text", Y)], r"must be pairs \(x, y\) of arrays of numbers \(got 'text'\)"),
+        ([(X, None)], r"must be pairs \(x, y\) with an array y, .* \(got None\)"),
+        ([(X, [1.0, 2.0, 3.0])], r"must be pairs \(x, y\) with an array y"),
     ],
 )
 def test_batches_that_are_none(batches, words):
     with pytest.raises(ValueError, match=f"^batches: {words}"):
         checked_batches(batches)
+
+
+def test_batches_may_hold_keys_tokens_and_half_precision():
+    x = {"key": jax.random.key(0), "tokens": jnp.ones((2, 3), int), "half": X.astype(jnp.bfloat16)}
+    assert len(checked_batches([(x, Y)] * 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"loss": lambda f, y, z: f}, r"loss: must be \(f, y\) -> a number"),
+        ({"loss": lambda f, y: f - y}, r"loss: must give one real number \(got float32 of shape"),
+        ({"loss": lambda f, y: (f.mean(), f)}, "loss: must be .* without more beside it"),
+        ({"loss": lambda f, y: 1j * f.mean()}, "loss: must give one real number .got complex64"),
+        ({"optimizer": lambda eta: optax.sgd(eta)}, r"optimizer: must be \(η_A, η_B\) -> an"),
+        ({"optimizer": lambda a, b: None}, r"optimizer: must be \(η_A, η_B\) -> an .*got None"),
+        ({"optimizer": lambda a, b: sgd(float(a), b)}, "optimizer: must take rates that jax.jit"),
+        ({"trainable": 3}, r"trainable: must be an NNX filter, as nnx.LoRAParam \(got 3\)"),
+        ({"model": ({"lora_a": ONES, "lora_b": ONES}, lambda p: p)}, r"model: must be a pair"),
+    ],
+)
+def test_functions_that_are_none(given, words):
+    whole = {"model": LayerToy(4, 2, init="A", key=seed_key(0)), "loss": half_mse}
+    whole |= {"optimizer": sgd, "trainable": nnx.LoRAParam} | given
+    with pytest.raises(ValueError, match=f"^{words}"):
+        Probe(**whole, batches=[(X, Y)], labels=None)([0], 0.1, 0.1)
+
+
+def test_what_is_no_function():
+    """Past the annotations, which only tests check."""
+    with pytest.raises(ValueError, match=r"^loss: must be a function \(got None\)"):
+        _check_takes_two("loss", "a function", None)
+
+
+def test_weights_of_nan():
+    for bad in (ONES * jnp.nan, jax.ShapeDtypeStruct((4, 2), float)):
+        pair = {"lora_a": bad, "lora_b": ZEROS.T}, lambda p, x: x
+        with pytest.raises(ValueError, match=r"^model: must be (finite .* lora_a|of arrays)"):
+            Probe(pair, data(2), half_mse, sgd, None, None).init()
+
+
+def test_a_network_in_training_mode():
+    class Net(nnx.Module):
+        def __init__(self, **options):
+            self.lora = nnx.LoRALinear(4, 3, lora_rank=2, rngs=nnx.Rngs(0))
+            self.drop = nnx.Dropout(rngs=nnx.Rngs(0), **options)
+            self.norm = nnx.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.drop(self.norm(self.lora(x.T))).mean(1)
+
+    def probed(model):
+        return Probe(model, [(X, Y)], half_mse, sgd, nnx.LoRAParam, None)([0], 0.1, 0.1)
+
+    model = Net(rate=0.5)
+    words = r"^model: must be in evaluation mode \(got Dropout drop in training mode\); call model"
+    with pytest.raises(ValueError, match=words):
+        probed(model)
+    model.eval()
+    np.testing.assert_array_equal(probed(model).moved_b, probed(Net(rate=0.0)).moved_b)
+    model.norm.use_running_average = False
+    with pytest.raises(ValueError, match="got BatchNorm norm in training mode"):
+        probed(model)
+
+
+def test_nan_is_an_answer_when_jax_looks_for_it():
+    """Of a layer without a gradient, as A's of B = 0, and of a rate that is too large."""
+    with jax.debug_nans(True):
+        _, probing = probe("A", data(2))
+        assert np.isnan(probing(range(STEPS), 0.1, 0.1).moved_b).all()
+        assert not probing(range(STEPS), 1e30, 1e30).grew < 1
+
+
+def test_a_batch_of_two_parts_of_which_a_function_reads_one():
+    """Programs that differ in nothing but which of two equal shapes they read."""
+    params = {"lora_a": jnp.ones((2, 4)), "lora_b": jnp.zeros((1, 2))}
+
+    def found(part):
+        pair = params, lambda p, x: (p["lora_b"] @ p["lora_a"] @ x[part])[0]
+        return Probe(pair, [((X, 3 * X), Y)], half_mse, sgd, None, None)([0], 0.1, 0.1).step_b
+
+    assert found(1) == pytest.approx(9 * found(0))
 
 
 def test_a_loss_of_nan_or_zero():

@@ -166,6 +166,22 @@ def test_known_parts_are_traced_once_and_unknown_ones_each_time_but_compiled_onc
     assert known.traced == 1
 
 
+def test_programs_that_read_different_inputs_are_told_apart(compiled):
+    """XLA's text of either is the same: it has one input, and does not say which."""
+
+    def whole(function):
+        return jax.jit(function, keep_unused=True)
+
+    def read(place, make):
+        made = program(make, lambda pair: 2 * pair[place])
+        return made((jnp.zeros(2), jnp.ones(2))).tolist()
+
+    assert [read(place, jax.jit) for place in (0, 1, 0)] == [[0, 0], [2, 2], [0, 0]]
+    before = len(compiled)
+    assert [read(place, whole) for place in (0, 1, 0)] == [[0, 0], [2, 2], [0, 0]]
+    assert len(compiled) - before == 2
+
+
 def test_a_compilation_is_of_its_devices(devices):
     def make(function, where):
         mesh, whole = Mesh(np.array(where), ("all",)), PartitionSpec()

@@ -64,6 +64,18 @@ def test_with_both_factors_random_there_is_no_step():
     assert "of the loss off" not in str(found)
 
 
+def test_rates_at_which_both_factors_together_diverge_are_told():
+    """Each rate is measured with the other factor at rest."""
+    model = TwoLayerToy(5, 64, 4, init="both", key=seed_key(1))
+    found = suggest(model, data(8, 32), optimizer=sgd, kappa=1.0, steps=8, init="both")
+    both, a, b = kept(model, data(8, 32), found, sgd)
+    assert a.grew < 2
+    assert b.grew < 2
+    assert not both.grew <= 2
+    assert np.isnan(found.moved).all()
+    assert "at both rates together the loss more than doubles; ask for a smaller κ" in str(found)
+
+
 @pytest.mark.parametrize("by", [0.25, 8.0])
 def test_alpha_is_an_exact_symmetry(by):
     """α → by α: from B = 0 the same training has η_B / by; from A = 0 η_A / by."""
@@ -212,6 +224,29 @@ def test_arguments_that_are_none(given, words):
         suggest(layer(), **given)
 
 
+def test_a_loss_without_a_gradient():
+    with pytest.raises(ValueError, match=r"^batches: must have a gradient in some layer"):
+        suggest(layer(), loss=lambda f, y: 1.0 + 0 * f.mean())
+
+
+def test_a_target_below_what_can_be_told():
+    with pytest.raises(ValueError, match=r"^step: must be what some η_B .*got 1e-30.*ask for more"):
+        suggest(layer(), step=1e-30)
+    with pytest.raises(
+        ValueError, match=r"^kappa: must be what some η_A .*got 1e-30.*ask for more"
+    ):
+        suggest(layer(), kappa=1e-30)
+
+
+def test_an_optimizer_below_which_all_diverges():
+    def huge(a, b):
+        return lora_plus(a, b, base=lambda rate: optax.scale(-1e30 * jnp.sign(rate)))
+
+    words = r"^optimizer: must train at some η_B \(got a loss that more than doubles"
+    with pytest.raises(ValueError, match=words):
+        suggest(layer(), optimizer=huge)
+
+
 def test_other_sizes_of_what_has_no_law():
     model = TwoLayerToy(5, 64, 4, init="both", key=seed_key(0))
     found = suggest(model, optimizer=sgd, kappa=0.3, init="both")
@@ -241,3 +276,33 @@ def test_where_training_overshoots_or_diverges(near):
     words = r"^step: must be below what some η reaches before the loss doubles, 0\.[23]"
     with pytest.raises(ValueError, match=words):
         _reach("η", "step", 0.9, value, near)
+
+
+@pytest.mark.parametrize("near", [-40.0, -16.0, 5.0])
+def test_a_value_that_jumps_over_the_target(near):
+    """Within an octave it is taken, beyond it is told."""
+
+    def value(top):
+        return lambda rate: 0.1 if rate < 0.01 else top
+
+    at = _reach("η", "kappa", 1.0, value(1.9), near)
+    assert 0.01 <= 2**at < 0.0104
+    words = r"^kappa: must be what some η gives, and not lie where it jumps, from 0.1 to 10 at"
+    with pytest.raises(ValueError, match=words):
+        _reach("η", "kappa", 1.0, value(10.0), near)
+
+
+@pytest.mark.parametrize("near", [-40.0, -16.0, 5.0])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3.0, "kappa: must be what some η gives .got 1, and more at any rate, 3 at η"),
+        (0.0, "optimizer: must move the factor that η trains"),
+        (-1.0, "optimizer: must move the factor that η trains"),
+        (math.nan, "batches: must have a gradient in some layer"),
+        (math.inf, "optimizer: must train at some η"),
+    ],
+)
+def test_a_value_that_no_rate_changes(value, words, near):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        _reach("η", "kappa", 1.0, lambda rate: value, near)
