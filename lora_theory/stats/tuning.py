@@ -5,7 +5,7 @@ A score is better the higher it is, as an accuracy; what a diverged run counts i
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
@@ -53,6 +53,7 @@ def gain(
     scores: np.ndarray,
     others: np.ndarray,
     *,
+    median: bool = False,
     resamples: int = 2000,
     confidence: float = CONFIDENCE,
 ) -> Interval:
@@ -64,6 +65,7 @@ def gain(
     Args:
         scores: (S, G) of the settings of one way to train.
         others: (S, H) of the settings of the other, the same seeds.
+        median: over seeds in place of the mean: what most seeds gain, whatever a few lose.
         resamples: draws of seeds for the interval.
         confidence: of the interval.
 
@@ -82,7 +84,12 @@ def gain(
         one, other = _best(scores[chooses]), _best(others[chooses])
         return np.asarray(scores[compares, one] - others[compares, other])
 
-    return crossed(differences, len(scores), resamples=resamples, confidence=confidence)
+    options: Any = {"statistic": _median_last} if median else {}
+    return crossed(differences, len(scores), resamples=resamples, confidence=confidence, **options)
+
+
+def _median_last(values: np.ndarray) -> np.ndarray:
+    return quantile(np.moveaxis(values, -1, 0))
 
 
 def gains(found: Interval, margin: float) -> Outcome:

@@ -211,3 +211,12 @@ def test_budgets_refuse_what_they_can_not_use():
         best_of([good], [1], against=1)
     with pytest.raises(ValueError, match="two halves need at least two"):
         best_of([good[:1]], [1])
+
+
+def test_the_median_gain_is_that_of_most_seeds():
+    """One seed of six loses all; the mean shows it, the median does not."""
+    scores, others = np.full((6, 1), 0.9), np.full((6, 1), 0.5)
+    scores[4] = 0
+    mean, median = (gain(scores, others, median=at, resamples=50).mean for at in (False, True))
+    assert mean == pytest.approx((5 * 0.4 - 0.5) / 6)
+    assert median == pytest.approx(0.4)
