@@ -323,6 +323,7 @@ class Found(NamedTuple):
         over_tuned: over λ tuned too.
         untuned: what the suggested rates as they are gain over λ = 1 with its rate tuned.
         medians_of: the medians over seeds of these three.
+        border: which of λ = 1 and the suggested λ have their best rate at the border of the grid.
         controls: what λ far below and far above the suggested one gain over it.
     """
 
@@ -333,6 +334,7 @@ class Found(NamedTuple):
     over_tuned: Interval
     untuned: Interval
     medians_of: tuple[Interval, Interval, Interval]
+    border: tuple[str, ...]
     controls: tuple[Interval, Interval]
 
     def caught(self, margin: float) -> bool:
@@ -362,6 +364,11 @@ def judged(results: "Dataset", toy: str, width: int, cfg: RatioConfig) -> Found:
         over_tuned,
         as_it_is,
         (of_one, of_tuned, of_untuned),
+        tuple(
+            name
+            for name, scores in (("λ = 1", one), ("the suggested λ", suggested))
+            if tuned(scores).border
+        ),
         (gain(beside[:, 1], beside[:, 0], **options), gain(beside[:, 2], beside[:, 0], **options)),
     )
 
@@ -413,6 +420,14 @@ def lines(found: Mapping[str, list[Found]], results: "Dataset", cfg: RatioConfig
         for width, at in zip(cfg.widths, row, strict=True)
         if not at.caught(margin)
     ]
+    edges = [
+        f"{which} ({_name(toy, cfg)}, n = {width})"
+        for toy, row in found.items()
+        for width, at in zip(cfg.widths, row, strict=True)
+        for which in at.border
+    ]
+    if edges:
+        said.append(f"- A better rate may lie beyond the grid of {'; '.join(edges)}.")
     control = f"λ {cfg.judge.control} times the suggested one, or so many times smaller"
     said.append(
         f"- Control: {control}, must be worse. "

@@ -128,6 +128,17 @@ def test_a_control_that_is_as_good_is_said():
     )
 
 
+def test_a_best_rate_at_the_border_is_said():
+    """Here the first of equal rates counts as the best."""
+    said = "\n".join(_said(data(config(*SMALL)), config(*SMALL)))
+    assert "beyond the grid of" in said
+    assert "the suggested λ (one layer, Adam, Init[1], n = 8)" in said
+    inside = data(config(*SMALL))
+    for name in ("score", "beside"):
+        inside[name] = inside[name] + xr.DataArray([0, 0.1, 0], dims="place")
+    assert "beyond the grid of" not in "\n".join(_said(inside, config(*SMALL)))
+
+
 def test_a_wider_margin_finds_no_difference():
     cfg = config(*SMALL, "judge.margin=0.5")
     said = "\n".join(_said(data(cfg, 1.3), cfg))
