@@ -1,6 +1,6 @@
 """What is said and drawn of the budgets: a table a task, what decides in words, and the picture."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Judged(NamedTuple):
         trials: k, from 1 to the most settings that a way has.
         expected: (ways, K) the expected score of the best of k trials.
         gained: (ways,) that of k = judge.trials, less that of the first way.
+        at_once: (ways,) that of a single trial, less a single trial of the first way.
         seconds: (ways,) of a step, in units of the first way's.
         ratios: of each way (S, arms) λ.
         of_zero: the median score of a toy whose output is 0; 0 of the transformer.
@@ -41,6 +42,7 @@ class Judged(NamedTuple):
     trials: list[int]
     expected: Interval
     gained: Interval
+    at_once: Interval
     seconds: list[float]
     ratios: list[np.ndarray]
     of_zero: float
@@ -90,8 +92,10 @@ def judged(results: "Dataset", task: str, cfg: BudgetConfig) -> Judged:
     trials = list(range(1, max(way.shape[1] for way in ways) + 1))
     judge = cfg.judge
     expected = best_of(ways, trials, resamples=judge.resamples)
-    found = best_of(
-        ways, [judge.trials], against=0, resamples=judge.resamples, confidence=confidence(cfg)
+    options: Any = {"resamples": judge.resamples, "confidence": confidence(cfg)}
+    gained, at_once = (
+        Interval(*(np.asarray(end)[:, 0] for end in best_of(ways, [k], against=0, **options)))
+        for k in (judge.trials, 1)
     )
     first = of[WAYS[0].arms[0]].seconds.values
     seconds = [
@@ -99,9 +103,8 @@ def judged(results: "Dataset", task: str, cfg: BudgetConfig) -> Judged:
         for way in WAYS
     ]
     ratios = [np.stack([of[arm].ratio.values for arm in way.arms], axis=1) for way in WAYS]
-    gained = Interval(*(np.asarray(end)[:, 0] for end in found))
     zero = _of_zero(of["lora"], task, cfg)
-    return Judged(task, ways, trials, expected, gained, seconds, ratios, zero)
+    return Judged(task, ways, trials, expected, gained, at_once, seconds, ratios, zero)
 
 
 def _of_zero(lora: "Dataset", task: str, cfg: BudgetConfig) -> float:
@@ -193,7 +196,8 @@ def _row(i: int, at: Judged, counts: list[int], cfg: BudgetConfig) -> str:
     verdict = f"**{_verdict(i, at, cfg)}**" if i else ""
     cells = [
         WAYS[i].label, str(settings), _where(i, at, cfg), *(f"{value:.3f}" for value in values),
-        _difference(i, at) if i else "", verdict, *[f"{at.seconds[i]:.2f}"] * _timed(at.task),
+        _difference(i, at.gained) if i else "", verdict,
+        *[f"{at.seconds[i]:.2f}"] * _timed(at.task),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -219,11 +223,15 @@ def _where(i: int, at: Judged, cfg: BudgetConfig) -> str:
 
 
 def _verdict(i: int, at: Judged, cfg: BudgetConfig) -> str:
-    return better(Interval(*(np.asarray(end)[i] for end in at.gained)), margin(at.task, cfg))
+    return better(_of(at.gained, i), margin(at.task, cfg))
 
 
-def _difference(i: int, at: Judged) -> str:
-    value, low, high = (float(np.asarray(end)[i]) for end in at.gained)
+def _of(found: Interval, i: int) -> Interval:
+    return Interval(*(np.asarray(end)[i] for end in found))
+
+
+def _difference(i: int, found: Interval) -> str:
+    value, low, high = map(float, _of(found, i))
     words = f"{value:+.3f} " + (f"[{low:+.3f}, {high:+.3f}]" if low == low else "(no interval)")
     return words.replace("-", "−")
 
@@ -245,6 +253,12 @@ def _words(at: Judged, cfg: BudgetConfig) -> list[str]:
     for verdict in ("better", "worse"):
         if which := [label for label in others if verdicts[label] == verdict]:
             said.append(f"- {task}: {verdict} than LoRA at λ = 1: {', '.join(which)}.")
+    for i, way in enumerate(WAYS):
+        if way.untuned:
+            verdict = better(_of(at.at_once, i), margin(at.task, cfg))
+            gained = _difference(i, at.at_once)
+            other = "against one trial of LoRA at λ = 1, at a rate of its grid at random"
+            said.append(f"- {task}: {way.label}, untuned, {other}: {gained}, {verdict}.")
     said += [_control(way, verdicts[way.label], task) for way in WAYS if _must(way, at.task, cfg)]
     return said
 

@@ -145,6 +145,13 @@ def test_suggested_rates_untuned_are_one_setting(cfg):
         assert table["LoRA+, suggested λ"][3] == "0.500"
 
 
+def test_suggested_rates_are_compared_with_one_trial_at_random(cfg):
+    """Of rates that score .5 and .3 the better one gains .1 over one at random."""
+    lowest = {task: at | {"suggested": 0} for task, at in cfg.lowest.items()}
+    found = "\n".join(said(dataclasses.replace(cfg, lowest=lowest), noise=0.0))
+    assert found.count("at a rate of its grid at random: +0.100 [+0.100, +0.100], better.") == 3
+
+
 def test_all_comparisons_share_the_error(cfg):
     assert 1 - confidence(cfg) == pytest.approx(0.05 / (len(WAYS) - 1))
 
