@@ -71,7 +71,7 @@ def budget_figure(
     looks = iter(_LOOKS)
     styles = [(CONTROL, "x") if control else next(looks) for control in controls]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
         for ax, panel in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
@@ -89,9 +89,9 @@ def budget_figure(
         ]  # fmt: skip
         words = "large markers: all settings tried"
         if banded:
-            words += f"; shaded: 95 % intervals over seeds, of the first {banded}"
+            words += f"; shaded: 95 % intervals over seeds, of the first {banded} ways"
         figure.suptitle(words, fontsize=7)
-        legend_below(figure, handles, ncols=min(5, len(handles)))
+        legend_below(figure, handles, ncols=min(4, len(handles)))
     return figure
 
 
@@ -105,7 +105,8 @@ def _draw(ax: Axes, panel: Panel, styles: Sequence[tuple[Any, str]], banded: int
         ax.plot(k[:end], mean[i, :end], ":" if grey else "-", color=colour,
                 linewidth=1.6 if wide else 1.0, zorder=3 if wide else 2)  # fmt: skip
         small = [place for place in (0, 1, 3) if place < end - 1]  # To be followed in grey as well.
-        ax.plot(k[small], mean[i, small], marker, color=colour, ms=2.5, zorder=4, clip_on=False)
+        if small:  # A line of nothing that is not clipped has no size, and the layout with it.
+            ax.plot(k[small], mean[i, small], marker, color=colour, ms=2.5, zorder=4, clip_on=False)
         ax.plot(k[end - 1], mean[i, end - 1], marker, color=colour, ms=4, zorder=4, clip_on=False)
         if wide and np.isfinite(low[i]).all():
             ax.fill_between(k, low[i], high[i], color=colour, alpha=0.15, linewidth=0, zorder=1)

@@ -65,7 +65,7 @@ def test_too_many_ways_are_refused():
 def test_it_can_be_read_on_a_page():
     mean = np.random.default_rng(0).random((11, 36))
     panels = [
-        Panel(title, unit, Interval(mean, mean - 0.1, mean + 0.1), [9, 36] + 9 * [9])
+        Panel(title, unit, Interval(mean, mean - 0.1, mean + 0.1), [9, 36, 1] + 8 * [9])
         for title, unit in [
             ("Transformer, n = 64", "test accuracy"),
             ("Two layers, GD, n = 256", "decades that the test loss fell"),
