@@ -450,3 +450,28 @@ def test_the_finding_on_the_transformer_is_that_of_its_report():
     tuned, small = re.findall(r": ([+−][\d.]+) (\[[^]]*\]), a gain above", report)
     assert f"{' '.join(tuned)} of accuracy" in FRONT
     assert f"small rate it is {small[0]}," in FRONT
+
+
+def cells(page, section):
+    """The rows of the first table of a section."""
+    part = (ROOT / page).read_text().partition(section)[2].partition("\n## ")[0]
+    rows = [line.strip()[1:-1].split("|") for line in part.splitlines() if line.startswith("| ")]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows[1:]}
+
+
+def test_the_table_of_budgets_is_that_of_its_report():
+    report = cells("figures/budget.md", "## Transformer")
+    shown = cells("docs/ratio.md", "Transformer, n = 64, accuracy")
+    assert shown == {way: row[2:5] + row[6:8] for way, row in report.items()}
+    one, suggested = (report[way][2] for way in ("LoRA, λ = 1", "LoRA+, suggested rates"))
+    words = f"{float(suggested):.2f} in a first trial, in place of {float(one):.2f}"
+    assert words in FRONT
+
+
+def test_the_exponents_of_suggested_rates_are_those_of_its_report():
+    report = (ROOT / "figures/ratio.md").read_text()
+    page = " ".join((ROOT / "docs/ratio.md").read_text().split())
+    found = re.findall(r"η_A (\S+ ± \S+), η_B (\S+ ± [\d.]+)", report)
+    assert len(found) == 5
+    for a, b in found:
+        assert f"η_A {a}, η_B {b}" in page.replace("), (", " ")
