@@ -39,9 +39,7 @@ class Suggestion:
 
     Attributes:
         init: which factors are random at the start.
-        eta_a: η_A, the geometric mean over groups of batches.
-        eta_b: η_B.
-        log2_eta_a: its logarithm, with the interval of 95 % over groups of batches; NaN of one.
+        log2_eta_a: log2 η_A, with the interval of 95 % over groups of batches; NaN of one.
         log2_eta_b: that of η_B.
         log2_ratio: that of λ.
         kappa: κ.
@@ -69,12 +67,12 @@ class Suggestion:
 
     @property
     def eta_a(self) -> float:
-        """η_A."""
+        """η_A, the geometric mean over groups of batches."""
         return float(np.exp2(self.log2_eta_a.mean))
 
     @property
     def eta_b(self) -> float:
-        """η_B."""
+        """η_B, the same."""
         return float(np.exp2(self.log2_eta_b.mean))
 
     @property
