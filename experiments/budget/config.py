@@ -88,8 +88,8 @@ class BudgetConfig(schema.Common):
             for arm, low in lowest.items():
                 if not -60 <= low <= 60:
                     raise ConfigError(f"lowest.{task}.{arm}", "must be from -60 to 60", low)
-                if ARMS[arm].ratio is None and not -self.octaves < low <= 0:
-                    words = f"must be from {1 - self.octaves} to 0, so that the multiple 1 is there"
+                if ARMS[arm].ratio is None and not -self.octaves < low < 0:
+                    words = f"must be from {1 - self.octaves} to -1, for the multiples 1/2 and 1"
                     raise ConfigError(f"lowest.{task}.{arm}", words, low)
 
     @property

@@ -86,7 +86,9 @@ def judged(results: "Dataset", task: str, cfg: BudgetConfig) -> Judged:
         for way in WAYS
     ]
     ways = [
-        scores[:, [cfg.log2_rates(task, way.arms[0]).index(0)]] if way.untuned else scores
+        scores
+        if way.untuned is None
+        else scores[:, [cfg.log2_rates(task, way.arms[0]).index(way.untuned)]]
         for way, scores in zip(WAYS, ways, strict=True)
     ]
     trials = list(range(1, max(way.shape[1] for way in ways) + 1))
@@ -208,8 +210,9 @@ def _where(i: int, at: Judged, cfg: BudgetConfig) -> str:
     which, place = divmod(best, cfg.octaves)
     ratios = at.ratios[i][:, which]
     rates = cfg.log2_rates(at.task, WAYS[i].arms[which])
-    if WAYS[i].untuned:
-        place = rates.index(0)
+    untuned = WAYS[i].untuned
+    if untuned is not None:
+        place = rates.index(untuned)
     rate = f"2^{rates[place]}"
     if ARMS[WAYS[i].arms[which]].ratio is None:
         rate += " of what is suggested"
@@ -254,7 +257,7 @@ def _words(at: Judged, cfg: BudgetConfig) -> list[str]:
         if which := [label for label in others if verdicts[label] == verdict]:
             said.append(f"- {task}: {verdict} than LoRA at λ = 1: {', '.join(which)}.")
     for i, way in enumerate(WAYS):
-        if way.untuned:
+        if way.untuned is not None:
             verdict = better(_of(at.at_once, i), margin(at.task, cfg))
             gained = _difference(i, at.at_once)
             other = "against one trial of LoRA at λ = 1, at a rate of its grid at random"

@@ -39,13 +39,14 @@ class Way(NamedTuple):
     Attributes:
         label: of it.
         arms: over which it is tuned.
-        untuned: whether it takes the rates as they are suggested, a single setting.
+        untuned: log2 of the multiple of the suggested rates that it takes, a single setting; None
+            of a way that is tuned.
         control: what it must be where it can show that comparisons tell, "worse" or "not better".
     """
 
     label: str
     arms: tuple[str, ...]
-    untuned: bool = False
+    untuned: int | None = None
     control: str = ""
 
 
@@ -69,7 +70,9 @@ WAYS: tuple[Way, ...] = (
     Way("LoRA+, λ tuned too", ("lora", "plus_4", "plus_16", "plus_64")),
     Way("LoRA+, λ = 16", ("plus_16",)),
     Way("LoRA+, suggested λ", ("suggested",)),
-    Way("LoRA+, suggested rates", ("suggested",), untuned=True),
+    Way("LoRA+, suggested rates", ("suggested",), untuned=0),
+    # Added after the run on seeds 0 to 23; seeds 24 to 47 judge it.
+    Way("LoRA+, half of these rates", ("suggested",), untuned=-1),
     Way("scaled GD", ("scaled_gd",)),
     Way("scaled AdamW", ("scaled_adamw",)),
     Way("LoRA-RITE", ("lora_rite",)),

@@ -58,20 +58,20 @@ def test_what_is_compared_is_marked_and_ways_are_named():
 
 
 def test_too_many_ways_are_refused():
-    with pytest.raises(ValueError, match="labels: must be at most 10"):
-        budget_figure([], [], controls=[False] * 11, banded=1, judged=2)
+    with pytest.raises(ValueError, match="labels: must be at most 11"):
+        budget_figure([], [], controls=[False] * 12, banded=1, judged=2)
 
 
 def test_it_can_be_read_on_a_page():
-    mean = np.random.default_rng(0).random((11, 36))
+    mean = np.random.default_rng(0).random((12, 36))
     panels = [
-        Panel(title, unit, Interval(mean, mean - 0.1, mean + 0.1), [9, 36, 1] + 8 * [9])
+        Panel(title, unit, Interval(mean, mean - 0.1, mean + 0.1), [9, 36, 1] + 9 * [9])
         for title, unit in [
             ("Transformer, n = 64", "test accuracy"),
             ("Two layers, GD, n = 256", "decades that the test loss fell"),
             ("One layer, Adam, n = 256", "decades that the test loss fell"),
         ]
     ]
-    labels = ["LoRA+, λ tuned too"] * 11
-    controls = 10 * [False] + [True]
+    labels = ["LoRA+, λ tuned too"] * 12
+    controls = 11 * [False] + [True]
     assert_readable(budget_figure(panels, labels, controls=controls, banded=2, judged=9))

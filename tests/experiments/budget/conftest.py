@@ -10,7 +10,7 @@ SMALL = [
     "model.rank=2", "training.steps=20", "training.batch=8", "training.warmup=2", "octaves=2",
     "toys.two_layer.width=16", "toys.two_layer.steps=5", "toys.feature_layer.width=16",
     "toys.feature_layer.steps=5", "judge.resamples=100", "dpi=30", "seeds=2",
-    *(f"lowest.{task}.suggested=0" for task in ("transformer", "two_layer", "feature_layer")),
+    *(f"lowest.{task}.suggested=-1" for task in ("transformer", "two_layer", "feature_layer")),
 ]  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def refusal(bad, monkeypatch, capsys):
     "seeds=1", "octaves=1", "aside=0", "aside=1", "judge.trials=0", "judge.margin=-1",
     "model.heads=3",
     "toys.two_layer.rank=257", "toys.two_layer.base=muon", "toys.two_layer.init=C",
-    "lowest.two_layer.lora=-61", "lowest.two_layer.lora=0.5", "lowest.two_layer.suggested=1",
+    "lowest.two_layer.lora=-61", "lowest.two_layer.lora=0.5", "lowest.two_layer.suggested=0",
     "lowest.transformer.suggested=-9", "probing=301", "suggest.two_layer.kappa=0",
     "training.warmup=300",
 ])  # fmt: skip
