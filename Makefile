@@ -81,7 +81,7 @@ preconditioning: $(READY) ## Is one rate enough under scaled gradients and LoRA-
 transformer: $(READY) ## LoRA+ on a small transformer, over rates and ratios (6 minutes): results/transformer, figures/transformer.*
 	$(RUN) experiments.transformer
 
-budget: $(READY) ## Ways to train at equal budgets of tuning (15 minutes): results/budget, figures/budget.*
+budget: $(READY) ## Ways to train at equal budgets of tuning (20 minutes): results/budget, figures/budget.*
 	$(RUN) experiments.budget
 
 ratio: $(READY) ## The suggested λ against λ = 1 and λ tuned, on toys over widths (10 minutes): results/ratio, figures/ratio.*
