@@ -411,7 +411,7 @@ def _between_logs(low: tuple[float, float], high: tuple[float, float], target: f
 
 def _unreached(rate: str, name: str, target: float, best: float, at_best: float) -> str:
     if math.isnan(at_best):
-        return f"batches: must have a gradient in some layer at the start (got none, at any {rate})"
+        return f"loss: must have a gradient in some layer at the start (got none, at any {rate})"
     if at_best == -math.inf:
         return (
             f"optimizer: must train at some {rate} (got a loss that more than doubles, or is not "

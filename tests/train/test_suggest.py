@@ -225,7 +225,7 @@ def test_arguments_that_are_none(given, words):
 
 
 def test_a_loss_without_a_gradient():
-    with pytest.raises(ValueError, match=r"^batches: must have a gradient in some layer"):
+    with pytest.raises(ValueError, match=r"^loss: must have a gradient in some layer"):
         suggest(layer(), loss=lambda f, y: 1.0 + 0 * f.mean())
 
 
@@ -299,7 +299,7 @@ def test_a_value_that_jumps_over_the_target(near):
         (3.0, "kappa: must be what some η gives .got 1, and more at any rate, 3 at η"),
         (0.0, "optimizer: must move the factor that η trains"),
         (-1.0, "optimizer: must move the factor that η trains"),
-        (math.nan, "batches: must have a gradient in some layer"),
+        (math.nan, "loss: must have a gradient in some layer"),
         (math.inf, "optimizer: must train at some η"),
     ],
 )
