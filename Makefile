@@ -91,10 +91,10 @@ parity: $(READY) ## The same training with PEFT on PyTorch, which this installs 
 	$(PIP) -c constraints.txt -e '.[experiments,peers]'
 	JAX_PLATFORMS=cpu $(RUN) experiments.parity
 
-test: check ## All of `check`, tests and doctests (7 minutes)
+test: check ## All of `check`, tests and doctests (8 minutes)
 	$(RUN) pytest -n auto --dist worksteal
 
-test-slow: $(READY) ## The tests of whole commands, notebooks and examples (7 minutes)
+test-slow: $(READY) ## The tests of whole commands, notebooks and examples (8 minutes)
 	$(RUN) pytest -n auto --dist worksteal -m slow
 
 check: $(READY) ## Linter, formatter, type checker, who may import whom, docs (1 minute)

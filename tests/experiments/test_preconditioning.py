@@ -197,7 +197,7 @@ def test_the_page_says_what_the_table_says():
         r"(−?\d\.\d\d)\s+\[(−?\d\.\d\d), (−?\d\.\d\d)\]", page.split("## A worked")[0]
     )
     table = (ROOT / "figures/preconditioning.md").read_text().replace("+", "")
-    assert len(told) == 9
+    assert len(told) == 10
     assert [at for at in told if "{} [{}, {}]".format(*at) not in table] == []
     rows = [row for row in table.splitlines() if "scaled GD" in row and "feature" in row]
     assert ["**holds**" in row for row in rows] == [True, True]

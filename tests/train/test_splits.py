@@ -31,6 +31,7 @@ def test_what_multiplies_the_factors_is_what_it_is_called():
     np.testing.assert_array_equal(mixed("B alone", jax.random.key(7))[1], np.eye(4))
 
 
+@pytest.mark.slow
 def test_scaled_gradient_descent_is_that_of_plain_numpy():
     """From (B, A) and from (B G, G⁻¹ A), without the library's training."""
     for mixing in ("none", "general"):

@@ -64,6 +64,7 @@ def test_with_both_factors_random_there_is_no_step():
     assert "of the loss off" not in str(found)
 
 
+@pytest.mark.slow
 def test_rates_at_which_both_factors_together_diverge_are_told():
     """Each rate is measured with the other factor at rest."""
     model = TwoLayerToy(5, 64, 4, init="both", key=seed_key(1))
@@ -76,6 +77,7 @@ def test_rates_at_which_both_factors_together_diverge_are_told():
     assert "at both rates together the loss more than doubles; ask for a smaller κ" in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [0.25, 8.0])
 def test_alpha_is_an_exact_symmetry(by):
     """α → by α: from B = 0 the same training has η_B / by; from A = 0 η_A / by."""
@@ -136,6 +138,7 @@ def test_it_says_what_another_kappa_would_give():
         assert words in str(found)
 
 
+@pytest.mark.slow
 def test_a_group_trains_along_and_layers_are_many():
     class Net(nnx.Module):
         def __init__(self):

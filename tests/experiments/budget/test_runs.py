@@ -39,6 +39,7 @@ def by_hand(toy: ToyConfig, eta_a, eta_b):
     return float(start), float(loss(a, b, data.x_test, data.y_test))
 
 
+@pytest.mark.slow
 def test_a_toys_score_is_the_decades_that_its_loss_fell(small):
     cfg = small()
     found = run(cfg, "two_layer", "plus_4", [2.0**-6], 4.0)

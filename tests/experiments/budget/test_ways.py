@@ -72,6 +72,7 @@ def model():
     return Transformer(9, 5, 5, width=8, heads=1, blocks=1, rank=2, key=seed_key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({arm.optimizer for arm in ARMS.values()}))
 def test_what_is_trained_of_a_transformer(name):
     options = {"steps": 10, "warmup": 2, "clip": 1.0}
