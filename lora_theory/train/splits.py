@@ -34,7 +34,7 @@ from lora_theory.data.synthetic import linear_task, sine_task
 from lora_theory.keys import model_key, seed_key
 from lora_theory.models.toys import LayerToy, TwoLayerToy
 from lora_theory.terms import INITS, Init
-from lora_theory.train.coordinates import half_mse
+from lora_theory.train.symmetry import path
 
 WIDTH, RANK, SAMPLES, STEPS = 64, 4, 8, 20
 _SCALE = 3.0
@@ -153,14 +153,7 @@ def _trajectories(model: str, optimizer: str, seeds: int) -> dict[tuple[Init, st
             def f(params: Any) -> Array:
                 return nnx.merge(graph, params, rest)(x)
 
-            def step(carry: Any, _: None) -> Any:
-                params, state = carry
-                grads = jax.grad(lambda params: half_mse(f(params), y))(params)
-                updates, state = transform.update(grads, state, params)
-                return (optax.apply_updates(params, updates), state), f(params)
-
-            carry, outputs = jax.lax.scan(step, (params, transform.init(params)), length=STEPS)
-            return jnp.concatenate([outputs, f(carry[0])[None]])
+            return path(f, params, y, transform, STEPS)
 
         stacked = jax.tree.map(lambda *values: jnp.stack(values), *(run for _, run in runs))
         f = np.asarray(jax.jit(jax.vmap(trained))(*stacked))

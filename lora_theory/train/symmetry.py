@@ -172,15 +172,27 @@ def _trajectories(
             def f(params: Any) -> Array:
                 return nnx.merge(graph, params["A"], params["B"], rest)(x)
 
-            def step(carry: Any, _: None) -> Any:
-                params, state = carry
-                grads = jax.grad(lambda params: half_mse(f(params), y))(params)
-                updates, state = transform.update(grads, state, params)
-                return (optax.apply_updates(params, updates), state), f(params)
-
-            carry, outputs = jax.lax.scan(step, (params, transform.init(params)), length=steps)
-            return jnp.concatenate([outputs, f(carry[0])[None]])
+            return path(f, params, y, transform, steps)
 
         stacked = jax.tree.map(lambda *values: jnp.stack(values), *(run for _, run in runs))
         f = np.asarray(jax.jit(jax.vmap(trained))(*stacked))
     return f.reshape(len(INITS), seeds, *f.shape[1:])
+
+
+def path(
+    f: Callable[[Any], Array],
+    params: Any,
+    y: Array,
+    transform: optax.GradientTransformation,
+    steps: int,
+) -> Array:
+    """f_t (steps + 1, N) of training on ½ mean (f − y)², from t = 0 on."""
+
+    def step(carry: Any, _: None) -> Any:
+        params, state = carry
+        grads = jax.grad(lambda params: half_mse(f(params), y))(params)
+        updates, state = transform.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), f(params)
+
+    carry, outputs = jax.lax.scan(step, (params, transform.init(params)), length=steps)
+    return jnp.concatenate([outputs, f(carry[0])[None]])
